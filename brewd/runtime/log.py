@@ -59,8 +59,8 @@ def set_level(level: str) -> None:
 
 
 def get_logger(name: str, **fields: Any) -> FilteringBoundLogger:
-    """A logger whose lines carry `logger=name` and `fields`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name, **fields)
+    """A logger whose lines carry `source=name` and `fields`."""
+    logger: FilteringBoundLogger = structlog.get_logger(source=name, **fields)
     return logger
 
 

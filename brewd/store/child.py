@@ -26,8 +26,12 @@ import trio
 
 from brewd.store import launch
 
-_CAP_DAC_READ_SEARCH: Final = 2
+# Numbers of Linux capabilities.
+_CAP_CHOWN: Final = 0
 _CAP_DAC_OVERRIDE: Final = 1
+_CAP_DAC_READ_SEARCH: Final = 2
+_CAP_SETGID: Final = 6
+_CAP_SETUID: Final = 7
 _SOCKET_PATH_MAX_BYTES: Final = 107
 _POLL_S: Final = 0.01
 _LOG_KEEP_MAX_BYTES: Final = 1 << 20
@@ -46,14 +50,15 @@ class Account(msgspec.Struct, frozen=True):
 
     def make_dir(self, path: Path) -> None:
         """Make `path` (0700, owned by this account) if it is not there, and see that it is as private as that."""
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            if self.uid is not None and self.gid is not None:
+                os.chown(path, self.uid, self.gid)
+        found = path.lstat()  # a symbolic link that someone laid into a public place is none of ours
         if not stat.S_ISDIR(found.st_mode):
             raise EmbeddedError(f"{path} is not a directory")
-        if self.uid is not None and found.st_uid == 0 and self.gid is not None:
-            os.chown(path, self.uid, self.gid)
-        elif found.st_uid != (os.geteuid() if self.uid is None else self.uid):
-            raise EmbeddedError(f"{path} belongs to user {found.st_uid}: run brewd as that user, or give it another data directory")
+        if found.st_uid != (os.geteuid() if self.uid is None else self.uid):
+            raise EmbeddedError(f"{path} belongs to user {found.st_uid}: run brewd as the user who made it, or give it another data directory")
         path.chmod(0o700)
 
 
@@ -65,10 +70,12 @@ def choose_account(*paths: Path) -> Account:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise EmbeddedError("brewd runs as root and there is no user `nobody` to run the embedded servers as") from None
+    held = _capabilities()
+    if any(not held >> right & 1 for right in (_CAP_CHOWN, _CAP_SETGID, _CAP_SETUID)):
+        raise EmbeddedError("brewd runs as root, but without the right to run its embedded servers as `nobody`: run it as an ordinary user")
     closed = [path for path in paths if not _reachable(path)]
     if not closed:
         return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=None)
-    held = _capabilities()
     for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
         if held >> capability & 1:
             return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=capability)
@@ -86,13 +93,13 @@ def _capabilities() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("CapPrm:"):
                 return int(line.split()[1], 16)
-    return 0
+    return ~0  # not a Linux: root may do everything
 
 
 def socket_dir(data_dir: Path, longest_name: str) -> Path:
     """Where the Unix sockets go: `run` in the data directory, or a short private place when that path is too long for a socket."""
     inside = data_dir / "run"
-    if len(os.fsencode(inside / longest_name)) <= _SOCKET_PATH_MAX_BYTES:
+    if len(os.fsencode(inside / longest_name)) <= _SOCKET_PATH_MAX_BYTES and "," not in str(inside):  # a comma separates hosts in a DSN
         return inside
     mark = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
     return Path(tempfile.gettempdir()).resolve() / f"brewd-{os.geteuid()}-{mark}"
@@ -101,11 +108,10 @@ def socket_dir(data_dir: Path, longest_name: str) -> Path:
 class Child:
     """One run of one server process."""
 
-    __slots__ = ("_log", "_popen", "name")
+    __slots__ = ("_log", "_popen")
 
-    def __init__(self, *, name: str, argv: Sequence[str], account: Account, death_signal: signal.Signals, cwd: Path, log: Path, text: str = "") -> None:
+    def __init__(self, *, argv: Sequence[str], account: Account, death_signal: signal.Signals, cwd: Path, log: Path, text: str = "") -> None:
         """Start it, with `text` to read. Must be called on the thread that runs trio: the kernel ends the server when this thread ends."""
-        self.name = name
         self._log = log
         order = {
             "argv": list(argv),
@@ -160,6 +166,7 @@ class Child:
         with trio.CancelScope(shield=True):
             for number, patience_s in steps:
                 self.send(number)
+                self.send(signal.SIGCONT)  # a paused process would keep the signal in its pocket
                 with trio.move_on_after(patience_s):
                     await self.wait()
                     return
@@ -180,26 +187,31 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-async def retire(pid: int, runs_in: Path, polite: signal.Signals, patience_s: float) -> bool:
-    """End a server an earlier brewd left behind, if process `pid` is one: its working directory tells. True when it was.
+async def retire(program: str, directory: Path, polite: signal.Signals, patience_s: float) -> None:
+    """End every process that runs `program` in `directory`: what an earlier brewd left behind when it was killed.
 
-    Called with the data directory locked, so no living brewd needs it. It should be ending by itself, as its parent died.
+    Called with the data directory locked, so no living brewd needs them. They should be ending by themselves, as their parent
+    died; this waits for that, and helps after `patience_s`. Raises `EmbeddedError` when one does not end at all.
     """
-    if not _runs_in(pid, runs_in):
-        return False
     for number in (polite, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-            os.kill(pid, signal.SIGCONT)  # a stopped process would keep the signal in its pocket
+        left = _processes(program, directory)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
         with trio.move_on_after(patience_s):
-            while _runs_in(pid, runs_in):
+            while left:
                 await trio.sleep(_POLL_S)
-            return True
-    raise EmbeddedError(f"process {pid}, a server left over in {runs_in}, does not end")
+                left = _processes(program, directory)
+            return
+    raise EmbeddedError(f"a {program} of an earlier run does not end: process {left[0]}")
 
 
-def _runs_in(pid: int, directory: Path) -> bool:
-    try:
-        return os.path.samefile(f"/proc/{pid}/cwd", directory)
-    except OSError:
-        return False
+def _processes(program: str, directory: Path) -> list[int]:
+    """The pids of those that run `program` with `directory` as their working directory. Empty where there is no /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").readlink() == directory and (entry / "exe").readlink().name.split(" ")[0] == program:
+                found.append(int(entry.name))
+    return found

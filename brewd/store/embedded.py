@@ -2,10 +2,11 @@
 
     with data_lock(data_dir):
         async with embedded_postgres(data_dir) as postgres, embedded_redis(data_dir) as redis:
-            nursery.start_soon(postgres.watch)
-            nursery.start_soon(redis.watch)
+            supervisor.spawn("postgres", postgres.watch, essential=True)
+            supervisor.spawn("redis", redis.watch, essential=True)
 
-The servers end in order on the way out, and at once when brewd dies, however it dies. Enter these on the thread that runs
+`watch` ends with an error when its server does, and starts the server when it is called again, so a restart is the
+supervisor's, with its intensity and its backoff. The servers end in order on the way out, and at once when brewd dies, however it dies. Enter these on the thread that runs
 trio, the main thread of the daemon: the kernel ties each server to the thread that started it.
 """
 
@@ -16,60 +17,34 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, Protocol
 
-import trio
-
-from brewd.runtime.log import get_logger
 from brewd.store.child import EmbeddedError
 from brewd.store.embedded_postgres import PostgresServer
 from brewd.store.embedded_redis import RedisServer
 
-__all__ = ["EmbeddedError", "EmbeddedPostgres", "EmbeddedRedis", "data_lock", "embedded_postgres", "embedded_redis"]
-
-_RESTARTS_MAX: Final = 5
-_RESTARTS_PERIOD_S: Final = 60.0
-_BACKOFF_MAX_S: Final = 2.0
-
-
-class _Server(Protocol):
-    async def start(self) -> None: ...
-    async def wait(self) -> int: ...
-    def last_words(self) -> str: ...
-
-
-class EmbeddedPostgres(PostgresServer):
-    async def watch(self) -> None:
-        """Restart the server whenever it ends. Runs until cancelled; raises `EmbeddedError` past 5 restarts in a minute."""
-        await _watch("postgres", self)
-
-
-class EmbeddedRedis(RedisServer):
-    async def watch(self) -> None:
-        """Restart the server whenever it ends. Runs until cancelled; raises `EmbeddedError` past 5 restarts in a minute."""
-        await _watch("redis", self)
+__all__ = ["EmbeddedError", "PostgresServer", "RedisServer", "data_lock", "embedded_postgres", "embedded_redis"]
 
 
 @asynccontextmanager
-async def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] | None = None) -> AsyncIterator[EmbeddedPostgres]:
+async def embedded_postgres(data_dir: Path, *, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
     """A running Postgres with its cluster in `data_dir`, which must exist and be locked. `settings` override its configuration.
 
     Ready in well under a second, but for the very first time. Raises `EmbeddedError` when it cannot run here.
     """
-    server = EmbeddedPostgres(data_dir=data_dir, settings=settings)
-    await server.start()
+    server = PostgresServer(data_dir=data_dir, settings=settings)
     try:
+        await server.start()
         yield server
     finally:
         await server.stop()
 
 
 @asynccontextmanager
-async def embedded_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
+async def embedded_redis(data_dir: Path) -> AsyncIterator[RedisServer]:
     """A running Valkey or Redis that is private to `data_dir`, which must exist and be locked. Raises `EmbeddedError`."""
-    server = EmbeddedRedis(data_dir=data_dir)
-    await server.start()
+    server = RedisServer(data_dir=data_dir)
     try:
+        await server.start()
         yield server
     finally:
         await server.stop()
@@ -77,11 +52,12 @@ async def embedded_redis(data_dir: Path) -> AsyncIterator[EmbeddedRedis]:
 
 @contextmanager
 def data_lock(data_dir: Path) -> Iterator[None]:
-    """Hold `data_dir` (made if need be, 0700 then) for this process alone. Raises `EmbeddedError` when another brewd holds it.
+    """Hold `data_dir` (made if need be) for this process alone. Raises `EmbeddedError` when another brewd holds it.
 
     The kernel releases the lock when the process ends, however it ends, so there is no stale lock.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Root's servers run as `nobody`, who has to pass through; each thing inside guards itself.
+    data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -94,20 +70,3 @@ def data_lock(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-async def _watch(name: str, server: _Server) -> None:
-    log = get_logger("brewd.embedded")
-    restarts: list[float] = []
-    while True:
-        status = await server.wait()
-        now = trio.current_time()
-        restarts = [at for at in restarts if at > now - _RESTARTS_PERIOD_S]
-        log.error("an embedded server ended; it is started again", server=name, status=status, last_words=server.last_words())
-        if len(restarts) >= _RESTARTS_MAX:
-            raise EmbeddedError(f"{name} ended {_RESTARTS_MAX + 1} times within {_RESTARTS_PERIOD_S:g} s, the last time with: {server.last_words()}")
-        if restarts:
-            await trio.sleep(min(_BACKOFF_MAX_S, 0.1 * 2 ** len(restarts)))
-        restarts.append(now)
-        await server.start()
-        log.info("an embedded server is back", server=name)

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ _DATABASE: Final = "brewd"
 _INIT_MAX_S: Final = 60.0
 _READY_MAX_S: Final = 60.0
 _POLL_S: Final = 0.01
+_STATE_LINE: Final = 7  # of postmaster.pid, counted from 0
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
@@ -65,6 +65,8 @@ class PostgresServer:
         self._sockets = socket_dir(self._data_dir, _SOCKET + ".lock")
         self._log = self._data_dir / "postgres.log"
         self._settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets), **(settings or {})}
+        self._account = Account(uid=None, gid=None, capability=None)
+        self._program: Path | None = None
         self._child: Child | None = None
 
     @property
@@ -79,27 +81,36 @@ class PostgresServer:
 
     async def start(self) -> None:
         """Make the cluster if there is none, run the server, return when it answers. Raises `EmbeddedError`."""
-        bin_dir = find_binaries(self._cluster)
-        account = choose_account(self._cluster, self._sockets, bin_dir / "postgres")
-        account.make_dir(self._sockets)
-        if not self._cluster.exists():
-            await self._create_cluster(bin_dir, account)
+        if self._program is None:
+            bin_dir = await find_binaries(self._cluster)
+            self._account = choose_account(self._cluster, self._sockets, bin_dir / "postgres")
+            self._account.make_dir(self._sockets)
+            if not self._cluster.exists():
+                await self._create_cluster(bin_dir)
+            self._account.make_dir(self._cluster)
+            self._program = bin_dir / "postgres"
         await self._clear_leftovers()
-        give_up_at = trio.current_time() + _READY_MAX_S
-        while True:
-            child = self._run(bin_dir, account)
-            if await self._ready(child, give_up_at):
-                self._child = child
-                return
-            # After a kill -9 of the old one its own children need a moment to notice; until then a new one cannot start.
-            if trio.current_time() >= give_up_at or "shared memory" not in child.last_words():
-                raise EmbeddedError(f"Postgres does not start: {child.last_words()}")
-            await trio.sleep(_POLL_S * 5)
+        self._child = child = self._run(self._program)
+        state_file = self._cluster / "postmaster.pid"
+        with trio.move_on_after(_READY_MAX_S):
+            while child.exit_status is None:
+                lines = _lines(state_file)  # Postgres writes its state into its pid file, as pg_ctl reads it
+                if len(lines) > _STATE_LINE and lines[0] == str(child.pid) and lines[_STATE_LINE].strip() == "ready":
+                    return
+                await trio.sleep(_POLL_S)
+            self._child = None
+            raise EmbeddedError(f"Postgres does not start: {child.last_words()}")
+        await self.stop()
+        raise EmbeddedError(f"Postgres was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
 
-    async def wait(self) -> int:
-        """Until the server has ended, for whatever reason."""
-        assert self._child is not None, "not started"
-        return await self._child.wait()
+    async def watch(self) -> None:
+        """Start the server unless it runs, and stay until it ends; then raise `EmbeddedError`. For a supervisor, which calls it again."""
+        if self._child is None:
+            await self.start()
+        assert self._child is not None
+        ended, status = self._child, await self._child.wait()
+        self._child = None
+        raise EmbeddedError(f"Postgres ended with status {status}: {ended.last_words()}")
 
     async def stop(self) -> None:
         """Disconnect everyone, write a checkpoint, end. When that takes over 10 s, end at once: the next start recovers."""
@@ -107,52 +118,35 @@ class PostgresServer:
             await self._child.stop((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0))
             self._child = None
 
-    def last_words(self) -> str:
-        return "" if self._child is None else self._child.last_words()
-
-    def _run(self, bin_dir: Path, account: Account) -> Child:
+    def _run(self, program: Path) -> Child:
         options = [part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")]
         return Child(
-            name="postgres",
-            argv=[str(bin_dir / "postgres"), "-D", str(self._cluster), *options],
-            account=account,
+            argv=[str(program), "-D", str(self._cluster), *options],
+            account=self._account,
             death_signal=signal.SIGQUIT,  # end at once, like a crash; whoever killed brewd is not to wait for a checkpoint
             cwd=self._cluster,
             log=self._log,
         )
 
-    async def _ready(self, child: Child, give_up_at: float) -> bool:
-        """True when it accepts connections, False when it ended before. The server writes its state into its pid file."""
-        state_file = self._cluster / "postmaster.pid"
-        while child.exit_status is None:
-            lines = _lines(state_file)
-            if len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready":
-                return True
-            if trio.current_time() >= give_up_at:
-                await child.stop((signal.SIGQUIT, 5.0))
-                raise EmbeddedError(f"Postgres was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
-            await trio.sleep(_POLL_S)
-        return False
-
-    async def _create_cluster(self, bin_dir: Path, account: Account) -> None:
+    async def _create_cluster(self, bin_dir: Path) -> None:
         draft = self._data_dir / "postgres.new"
         if draft.exists():
             shutil.rmtree(draft)
-        account.make_dir(draft)
+        self._account.make_dir(draft)
         # The C.UTF-8 of newer versions is built in and the same everywhere; an index never breaks by an update of the machine.
-        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if binaries_version(bin_dir) >= 17 else []
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if await binaries_version(bin_dir) >= 17 else []
         await self._tool(
-            account,
             [str(bin_dir / "initdb"), "-D", str(draft), "-U", "brewd", "-E", "UTF8", "--locale=C", *locale, "-A", "trust", "--no-instructions"],
             draft,
         )
         # The socket's directory is what keeps others out; nobody can come by network.
         (draft / "pg_hba.conf").write_text("local all all trust\n")
-        await self._tool(account, [str(bin_dir / "postgres"), "--single", "-D", str(draft), "postgres"], draft, f"CREATE DATABASE {_DATABASE}\n")
+        await self._tool([str(bin_dir / "postgres"), "--single", "-D", str(draft), "postgres"], draft, f"CREATE DATABASE {_DATABASE}\n")
         draft.rename(self._cluster)
+        _sync(self._data_dir)
 
-    async def _tool(self, account: Account, argv: list[str], cwd: Path, text: str = "") -> None:
-        child = Child(name=Path(argv[0]).name, argv=argv, account=account, death_signal=signal.SIGKILL, cwd=cwd, log=self._log, text=text)
+    async def _tool(self, argv: list[str], cwd: Path, text: str = "") -> None:
+        child = Child(argv=argv, account=self._account, death_signal=signal.SIGKILL, cwd=cwd, log=self._log, text=text)
         with trio.move_on_after(_INIT_MAX_S) as scope:
             try:
                 status = await child.wait()
@@ -160,18 +154,25 @@ class PostgresServer:
                 if child.exit_status is None:
                     await child.stop()
         if scope.cancelled_caught:
-            raise EmbeddedError(f"{child.name} was not done within {_INIT_MAX_S:g} s: {child.last_words()}")
+            raise EmbeddedError(f"{Path(argv[0]).name} was not done within {_INIT_MAX_S:g} s: {child.last_words()}")
         if status != 0:
-            raise EmbeddedError(f"{child.name} failed: {child.last_words()}")
+            raise EmbeddedError(f"{Path(argv[0]).name} failed: {child.last_words()}")
 
     async def _clear_leftovers(self) -> None:
-        state_file = self._cluster / "postmaster.pid"
-        lines = _lines(state_file)
-        if lines and lines[0].isdigit():
-            await retire(int(lines[0]), self._cluster, signal.SIGQUIT, 5.0)
-        # The pid in these may be some other process's by now, which would keep Postgres from starting. Ours is gone.
-        for path in (state_file, self._sockets / _SOCKET, self._sockets / f"{_SOCKET}.lock"):
+        # The children of a killed postmaster need a moment to notice; until the last has gone, no new one may touch the cluster.
+        await retire("postgres", self._cluster, signal.SIGQUIT, 5.0)
+        # The pid in these files may be some other process's by now, which would keep Postgres from starting.
+        for path in (self._cluster / "postmaster.pid", self._sockets / _SOCKET, self._sockets / f"{_SOCKET}.lock"):
             path.unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    # A machine that crashes now must not forget the new name: the next start would take the cluster for a draft.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lines(path: Path) -> list[str]:
@@ -181,7 +182,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def find_binaries(cluster: Path) -> Path:
+async def find_binaries(cluster: Path) -> Path:
     """The directory with `initdb` and `postgres`: of the version that made `cluster`, or else the newest. Raises `EmbeddedError`."""
     candidates = [path for path in _candidates() if (path / "postgres").exists() and (path / "initdb").exists()]
     if not candidates:
@@ -190,10 +191,10 @@ def find_binaries(cluster: Path) -> Path:
         return candidates[0]
     made_by = _lines(cluster / "PG_VERSION")
     for path in candidates:
-        if made_by and str(binaries_version(path)) == made_by[0].strip():
+        if made_by and str(await binaries_version(path)) == made_by[0].strip():
             return path
     raise EmbeddedError(
-        f"{cluster} was made by Postgres {made_by[0] if made_by else '?'}, and there is only {binaries_version(candidates[0])} here: "
+        f"{cluster} was made by Postgres {made_by[0] if made_by else '?'}, and there is only {await binaries_version(candidates[0])} here: "
         "install that version, or move the data over with pg_dump"
     )
 
@@ -211,10 +212,13 @@ def _candidates() -> list[Path]:
     return found
 
 
-def binaries_version(bin_dir: Path) -> int:
-    """The major version of the binaries in `bin_dir`."""
-    answer = subprocess.run([str(bin_dir / "postgres"), "--version"], capture_output=True, text=True, timeout=10, check=False, env={"PATH": os.defpath})  # noqa: S603
-    match = re.search(r"(\d+)", answer.stdout)
-    if match is None:
-        raise EmbeddedError(f"{bin_dir / 'postgres'} does not tell its version: {answer.stderr.strip()}")
-    return int(match[1])
+async def binaries_version(bin_dir: Path) -> int:
+    """The major version of the binaries in `bin_dir`. Raises `EmbeddedError` when they do not run here."""
+    program = str(bin_dir / "postgres")
+    with trio.move_on_after(10):
+        answer = await trio.run_process([program, "--version"], capture_stdout=True, capture_stderr=True, check=False)
+        match = re.search(rb"(\d+)", answer.stdout)
+        if match is not None:
+            return int(match[1])
+        raise EmbeddedError(f"{program} does not run here: {answer.stderr.decode('utf-8', 'replace').strip()}")
+    raise EmbeddedError(f"{program} does not tell its version")

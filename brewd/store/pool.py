@@ -10,8 +10,7 @@ lock, no LISTEN, no open cursor), and the reset would cost every call a second r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -59,17 +58,13 @@ class Pool:
 
         The time for a free place, for connecting and for the work itself together are `timeout_s` at most.
         """
-        waiting = True
+        placed = False
         try:
             async with deadline(timeout_s), self._gate:
-                waiting = False
-                async with self._borrowed() as connection:
-                    if transaction or not self._prepared:
-                        async with connection.transaction():
-                            return await work(connection)
-                    return await work(connection)
+                placed = True
+                return await self._on_connection(work, transaction or not self._prepared)
         except TimeoutError as error:
-            if waiting:
+            if not placed:
                 raise StoreError(f"Postgres: all {self._size_max} connections were busy for {timeout_s:g} s") from error
             self._expire()
             raise StoreError(f"Postgres: no answer within {timeout_s:g} s") from error
@@ -81,30 +76,29 @@ class Pool:
             connection.terminate()
         self._idle.clear()
 
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Connection]:
+    async def _on_connection(self, work: Work[T], transaction: bool) -> T:
         connection = self._pop_idle()
         if connection is None:
             connection = await self._connect()
         outages = self._outages
         self._busy.add(connection)
-        healthy = False
+        keep = False
         try:
-            yield connection
-            healthy = True
+            result = await (_transact(connection, work) if transaction else work(connection))
+            keep = True
+            return result
         except Exception as error:
-            lost = connection.is_closed() or _speaks_of_server(error)
-            healthy = not lost
-            if lost:
+            if connection.is_closed() or _speaks_of_server(error):
                 self._expire()
                 raise StoreError(f"Postgres: {_sentence(error)}") from error
+            keep = True
             if isinstance(error, asyncpg.UniqueViolationError):
                 raise StoreConflict(error.constraint_name or "") from error
             raise
         finally:
-            # Whatever comes by that is no Exception is the caller giving up, by its deadline or otherwise, mid-query.
+            # Not kept: it failed, or the caller gave up mid-query, by its deadline or otherwise, which is no `Exception`.
             self._busy.discard(connection)
-            if healthy and outages == self._outages and not connection.is_closed():
+            if keep and outages == self._outages and not connection.is_closed():
                 self._idle.append(connection)
             else:
                 connection.terminate()
@@ -139,6 +133,21 @@ class Pool:
         for connection in self._idle:
             connection.terminate()
         self._idle.clear()
+
+
+async def _transact(connection: Connection, work: Work[T]) -> T:
+    # Not the driver's own transaction block: when the caller gives up, that one waits for a rollback on a connection that
+    # is about to be cut. The server rolls back by itself what it loses the connection of.
+    await connection.execute("BEGIN")
+    try:
+        result = await work(connection)
+    except Exception:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    if await connection.execute("COMMIT") != "COMMIT":
+        raise RuntimeError("a statement of this transaction failed and the error was not passed on: Postgres rolled it back")
+    return result
 
 
 def _speaks_of_server(error: Exception) -> bool:

@@ -1,0 +1,192 @@
+"""The café actor: the one writer of one café.
+
+Owns the room, in memory. Receives commands through the mailbox of its `CafeRef`, and from the journal what became of the batch
+that is out. Emits frames to sockets, answers to asks, batches to the journal, notes to the mirror. A turn is synchronous:
+it takes what gathered, steps the room with each command, and puts everything that was said on the sockets together.
+
+On a crash: what the turn had said before is still sent, the command at fault is answered `internal` with an incident id and not
+replayed, senders who were waiting are told to send again, and the next actor starts from what Postgres has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from brewd.cafe.commands import Command, Drop, Rejoin, Tick
+from brewd.cafe.effects import Broadcast, Effect, Wake
+from brewd.cafe.events import MessageNew
+from brewd.cafe.ref import CafeRef
+from brewd.cafe.room import Room, confirmed, depart, next_deadline_ms, step, taken_back
+from brewd.errors import Rejected
+from brewd.runtime.alarm import Alarm, Alarms
+from brewd.runtime.clock import Clock
+from brewd.runtime.log import get_logger
+from brewd.store.journal import Committed, Duplicates, Fenced, Journal, Outcome, TakenBack
+from brewd.store.records import Batch
+
+log = get_logger("cafe")
+
+TURN_COMMANDS_MAX = 256
+"""Commands in one turn; other cafés get theirs before the rest."""
+
+Step = Callable[[Room, Command, int], list[Effect]]
+
+
+class FencedOff(Exception):
+    """This actor no longer holds the café's line."""
+
+
+class Observer(Protocol):
+    """Whoever wants to know that a room changed (the mirror)."""
+
+    def touched(self, room: Room) -> None: ...
+
+
+class CafeActor:
+    """One life of one café. `run` returns when the café has been empty for `idle_s`, and raises when it crashes."""
+
+    def __init__(
+        self, *, ref: CafeRef, room: Room, journal: Journal, clock: Clock, alarms: Alarms, idle_s: float, observer: Observer, new_incident: Callable[[], str], step: Step = step
+    ) -> None:
+        self._ref = ref
+        self.room = room
+        self._journal = journal
+        self._clock = clock
+        self._alarm = Alarm(alarms, self._rang)
+        self._idle_s = idle_s
+        self._idle_until_s: float | None = None
+        self._observer = observer
+        self._new_incident = new_incident
+        self._step = step
+        self._outcome: Outcome | None = None
+        self._departure_error: Exception | None = None
+        self._command: Command | None = None
+        self._over = False
+
+    def resume(self) -> None:
+        """Take over the sockets an earlier actor left, silently, and tell them what was stored but not yet told."""
+        fanout, room, now_ms = self._ref.fanout, self.room, self._clock.now_ms()
+        for to in fanout.heard_by():
+            self._perform(self._step(room, Rejoin(to, fanout.people[to]), now_ms))
+        for who in self._ref.present:
+            if who.user_id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
+                self._perform(self._step(room, Rejoin(0, who), now_ms) + self._step(room, Drop(0), now_ms))
+        missed = room.history.after(fanout.told_seq) if fanout.told_seq is not None else []
+        if missed is None:
+            for to in fanout.heard_by():
+                fanout.attached[to].close(1012, "the room was restored")
+        fanout.perform([Broadcast(MessageNew(message)) for message in missed or ()])
+        fanout.told_seq = room.history.last
+        fanout.flush(room.history.last)
+        self._publish()
+
+    async def run(self) -> None:
+        """Turn after turn. Cancelling it between turns loses nothing that was acknowledged."""
+        mailbox = self._ref.mailbox
+        try:
+            self.resume()
+            while not self._passivates():
+                await mailbox.wait()
+                self._turn()
+        finally:
+            self._over = True
+            self._alarm.cancel()
+            self._journal.withdraw(self.room.cafe_id)
+            self._release()
+
+    def depart(self, rows_max: int) -> Batch | None:
+        """Called by the journal when a commit can start."""
+        try:
+            return depart(self.room, rows_max)
+        except Exception as error:
+            self._departure_error = error
+            self._ref.mailbox.wake()
+            return None
+
+    def settled(self, outcome: Outcome) -> None:
+        """Called by the journal. An actor that is gone takes no notice: its successor reads Postgres."""
+        if not self._over:
+            self._outcome = outcome
+            self._ref.mailbox.wake()
+
+    def _turn(self) -> None:
+        mailbox, fanout, now_ms = self._ref.mailbox, self._ref.fanout, self._clock.now_ms()
+        try:
+            if self._departure_error is not None:
+                raise self._departure_error
+            if self._outcome is not None:
+                self._settle(self._outcome, now_ms)
+            for _ in range(min(len(mailbox), TURN_COMMANDS_MAX)):
+                self._command = mailbox.take()
+                self._perform(self._step(self.room, self._command, now_ms))
+            self._command = None
+        except Exception as error:
+            self._answer_crash(error)
+            raise
+        finally:
+            fanout.flush(self.room.history.last)
+        self._publish()
+
+    def _settle(self, outcome: Outcome, now_ms: int) -> None:
+        self._outcome = None
+        if isinstance(outcome, Committed):
+            self._perform(confirmed(self.room, outcome.generation, outcome.redacted, now_ms))
+        elif isinstance(outcome, TakenBack):
+            self._perform(taken_back(self.room, outcome.generation, {}))
+        elif isinstance(outcome, Duplicates):
+            self._perform(taken_back(self.room, self.room.generation, outcome.known))
+        elif isinstance(outcome, Fenced):
+            raise FencedOff(f"generation {self.room.generation} of {self.room.cafe_id} is no longer current")
+        else:
+            raise outcome.error
+
+    def _perform(self, effects: list[Effect]) -> None:
+        self._ref.fanout.perform(effects)
+        if effects and type(effects[-1]) is Wake:
+            self._journal.ready(self.room.cafe_id, self)
+
+    def _publish(self) -> None:
+        """Leave what others may see, and arm the next deadline."""
+        room, ref = self.room, self._ref
+        ref.members, ref.seq, ref.oldest_held = len(room.presence), room.history.last, room.history.first
+        self._observer.touched(room)
+        now_s = self._clock.monotonic_s()
+        if not room.idle:
+            self._idle_until_s = None
+            due_ms = next_deadline_ms(room)
+            if due_ms is not None:
+                self._alarm.set(self._clock.deadline_s(due_ms))
+        else:
+            if self._idle_until_s is None:
+                self._idle_until_s = now_s + self._idle_s
+            self._alarm.set(self._idle_until_s)
+
+    def _rang(self) -> None:
+        self._ref.mailbox.push(Tick())  # one at a time: the alarm is set again only by the turn that takes it
+
+    def _passivates(self) -> bool:
+        idle_until_s = self._idle_until_s
+        return idle_until_s is not None and not len(self._ref.mailbox) and self._clock.monotonic_s() >= idle_until_s
+
+    def _answer_crash(self, error: Exception) -> None:
+        """The command at fault gets an incident id that is also in the log."""
+        command, self._command = self._command, None
+        if isinstance(error, FencedOff):
+            log.warning("fenced", cafe=self.room.cafe_id, generation=self.room.generation)
+            return
+        incident = self._new_incident()
+        log.error("command_crashed", cafe=self.room.cafe_id, incident=incident, command=type(command).__name__)
+        if command is not None and hasattr(command, "to"):
+            rejected = Rejected("internal", "Something went wrong here. It has been noted.", incident=incident)
+            self._ref.fanout.refuse(command.to, getattr(command, "ref", None), rejected)
+
+    def _release(self) -> None:
+        """Whoever still waits for a draft is told to send again: a resend with its clientMsgId is never shown twice."""
+        again = Rejected("cafe_unavailable", "The café is restarting. Send it again with the same clientMsgId.", retryAfterMs=250)
+        for draft in self.room.pending:
+            for waiter in draft.waiters:
+                self._ref.fanout.refuse(waiter.to, waiter.ref, again)
+        self.room.quota.give(len(self.room.pending))
+        self._ref.present = [member.who for member in self.room.presence.members.values()]
+        self._ref.fanout.flush(self.room.history.last)

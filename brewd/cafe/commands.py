@@ -1,0 +1,103 @@
+"""What a room can be told. Frozen and plain, so that a command could cross a wire as it is.
+
+`to` is an address: the number of a socket attached to the café, or of one question asked from elsewhere. Whatever the room has
+to say to it comes back as an effect naming that number. `ref` is the client's own mark on its request.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+Ref = str | int | None
+
+
+class Who(Struct, frozen=True):
+    """The person behind an address. Staff watch a room without being counted as present."""
+
+    user_id: str
+    username: str
+    badge: str | None = None
+    staff: bool = False
+    moderator: bool = False
+
+
+class Join(Struct, frozen=True):
+    """A socket enters. `since`/`epoch`: the last message it has. `earlier`: messages after `since` that the room no longer holds."""
+
+    to: int
+    who: Who
+    ref: Ref = None
+    since: int | None = None
+    epoch: str | None = None
+    earlier: tuple[object, ...] = ()
+
+
+class Rejoin(Struct, frozen=True):
+    """A socket that was in the room before its actor restarted. It has seen everything up to the restart; the others notice nothing."""
+
+    to: int
+    who: Who
+
+
+class Leave(Struct, frozen=True):
+    """A goodbye: this socket leaves now. `ref` is answered."""
+
+    to: int
+    ref: Ref = None
+
+
+class Drop(Struct, frozen=True):
+    """The socket is gone without a goodbye: its user stays present for the grace time."""
+
+    to: int
+
+
+class Send(Struct, frozen=True):
+    to: int
+    who: Who
+    content: str
+    client_msg_id: str | None = None
+    ref: Ref = None
+
+
+class Delete(Struct, frozen=True):
+    """By its author, or by a moderator."""
+
+    who: Who
+    message_id: str
+    to: int = 0
+    ref: Ref = None
+
+
+class Typing(Struct, frozen=True):
+    to: int
+    on: bool
+
+
+class SetStatus(Struct, frozen=True):
+    to: int
+    status: str
+    ref: Ref = None
+
+
+class PresenceQuery(Struct, frozen=True):
+    to: int = 0
+
+
+class TopicsQuery(Struct, frozen=True):
+    limit: int
+    to: int = 0
+
+
+class Remove(Struct, frozen=True):
+    """A user's time here is over (logged out, expired): every socket leaves at once, without grace."""
+
+    user_id: str
+
+
+class Tick(Struct, frozen=True):
+    """A deadline the room asked for has come."""
+
+
+Question = PresenceQuery | TopicsQuery | Delete
+Command = Join | Rejoin | Leave | Drop | Send | Delete | Typing | SetStatus | PresenceQuery | TopicsQuery | Remove | Tick

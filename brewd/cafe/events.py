@@ -1,0 +1,127 @@
+"""What members are told. Each event is encoded once, however many hear it.
+
+`event` in the tag is the name on the wire. A `droppable` event may be withheld from a socket that is too slow for it: whatever
+it said is superseded by the next of its kind or told anew when the client catches up. Messages are never droppable.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import UNSET, Struct, UnsetType
+
+from brewd.store.records import Message
+
+
+class UserView(Struct, frozen=True, rename="camel"):
+    """A member as the others see it. `last_seen` is told over HTTP only."""
+
+    id: str
+    username: str
+    status: str
+    badge: str | None
+    last_seen: str | UnsetType = UNSET
+
+
+class TopicView(Struct, frozen=True):
+    topic: str
+    score: float
+
+
+class Event(Struct, frozen=True, rename="camel"):
+    name: ClassVar[str]
+    droppable: ClassVar[bool] = False
+
+
+class MessageNew(Event, frozen=True, rename="camel"):
+    name: ClassVar[str] = "message:new"
+    message: Message
+    client_msg_id: str | UnsetType = UNSET
+
+
+class MessageDeleted(Event, frozen=True, rename="camel"):
+    name: ClassVar[str] = "message:deleted"
+    message_id: str
+    cafe_id: str
+    seq: int
+
+
+class UsersUpdate(Event, frozen=True, rename="camel"):
+    name: ClassVar[str] = "users:update"
+    droppable: ClassVar[bool] = True
+    cafe_id: str
+    action: str
+    user: UserView
+    user_count: int
+
+
+class TypingIndicator(Event, frozen=True, rename="camel"):
+    name: ClassVar[str] = "typing:indicator"
+    droppable: ClassVar[bool] = True
+    cafe_id: str
+    user_id: str
+    username: str
+    is_typing: bool
+
+
+class TopicsUpdate(Event, frozen=True, rename="camel"):
+    name: ClassVar[str] = "topics:update"
+    droppable: ClassVar[bool] = True
+    cafe_id: str
+    topics: list[TopicView]
+
+
+class Lagged(Event, frozen=True, rename={"first": "from", "last": "to"}):
+    """To one slow socket: droppable events between these two `seq` were withheld from it."""
+
+    name: ClassVar[str] = "lagged"
+    first: int
+    last: int
+
+
+class JoinAnswer(Struct, frozen=True, rename="camel"):
+    """The reply to `join:cafe`. `recovered`: `messages` is everything after `since`, without a gap. `deleted`: ids deleted among what came before."""
+
+    cafe_id: str
+    epoch: str
+    seq: int
+    user_count: int
+    users: list[UserView]
+    topics: list[TopicView]
+    messages: list[Message]
+    recovered: bool
+    deleted: list[str]
+
+
+class SentMessage(Struct, frozen=True, rename="camel"):
+    id: str
+    seq: int
+    created_at: str
+
+
+class SendAnswer(Struct, frozen=True):
+    message: SentMessage
+    duplicate: bool
+    warnings: list[str] = []
+
+
+class DeleteAnswer(Struct, frozen=True):
+    message: Message
+
+
+class PresenceAnswer(Struct, frozen=True, rename="camel"):
+    cafe_id: str
+    user_count: int
+    users: list[UserView]
+
+
+class TopicsAnswer(Struct, frozen=True, rename="camel"):
+    cafe_id: str
+    topics: list[TopicView]
+
+
+class Draining(Event, frozen=True, rename="camel"):
+    """The server is about to restart: connect again after `reconnect_in_ms`, which is different for everyone."""
+
+    name: ClassVar[str] = "server:draining"
+    reconnect_in_ms: int

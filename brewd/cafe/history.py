@@ -1,0 +1,82 @@
+"""The newest messages of a room, held in memory: what a join shows, what a resume needs, what a resend is compared with.
+
+Numbers run without a gap, so a message's place follows from its `seq`. Both bounds are counts; what has been let go is still in
+Postgres, where the unique clientMsgId stays the last word on resends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from brewd.store.records import Key, Message
+
+HELD_MAX = 256
+KEYS_MAX = 4096
+
+
+class History:
+    """Messages `first`…`last`, at most twice `HELD_MAX` of them, and the clientMsgIds seen most recently."""
+
+    __slots__ = ("_by_id", "_keys", "_messages", "last", "redactions")
+
+    def __init__(self, last: int, messages: Iterable[Message] = (), keys: dict[Key, Message] | None = None) -> None:
+        self.last = last
+        self.redactions = 0
+        self._messages = list(messages)
+        self._by_id = {m.id: m.seq for m in self._messages}
+        self._keys: dict[Key, Message] = dict(keys or {})
+
+    @property
+    def first(self) -> int:
+        """The oldest `seq` held; `last` + 1 when none is."""
+        return self.last + 1 - len(self._messages)
+
+    def append(self, message: Message, key: Key | None) -> None:
+        """Hold the next message. Its `seq` must be the one after `last`."""
+        if message.seq != self.last + 1:
+            raise AssertionError(f"message {message.seq} after {self.last}")
+        self.last = message.seq
+        self._messages.append(message)
+        self._by_id[message.id] = message.seq
+        if key is not None:
+            self._keys[key] = message
+            if len(self._keys) > KEYS_MAX:
+                del self._keys[next(iter(self._keys))]
+        if len(self._messages) > 2 * HELD_MAX:  # letting go in bulk costs one copy in HELD_MAX messages
+            for old in self._messages[:HELD_MAX]:
+                del self._by_id[old.id]
+            self._messages = self._messages[HELD_MAX:]
+
+    def redact(self, redacted: Message) -> None:
+        """Forget what a held message said."""
+        seq = self._by_id.get(redacted.id)
+        if seq is not None:
+            self._messages[seq - self.first] = redacted
+            self.redactions += 1
+
+    def sent_as(self, key: Key) -> Message | None:
+        """The message that carries this clientMsgId, if it was among the latest."""
+        return self._keys.get(key)
+
+    def learn(self, known: dict[Key, Message]) -> None:
+        """Remember older clientMsgIds that Postgres knew."""
+        self._keys = {**known, **self._keys}
+
+    def get(self, message_id: str) -> Message | None:
+        seq = self._by_id.get(message_id)
+        return None if seq is None else self._messages[seq - self.first]
+
+    def tail(self, limit: int) -> list[Message]:
+        return self._messages[-limit:] if limit > 0 else []
+
+    def after(self, seq: int) -> list[Message] | None:
+        """Every message that follows `seq`; None when some of them are no longer held, or `seq` has not been yet."""
+        if not self.first - 1 <= seq <= self.last:
+            return None
+        return self._messages[seq + 1 - self.first :]
+
+    def deleted_upto(self, seq: int) -> list[str]:
+        """The ids of held messages up to `seq` that were deleted."""
+        return [m.id for m in self._messages[: max(0, seq + 1 - self.first)] if m.deleted]
+
+

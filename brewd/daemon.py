@@ -1,0 +1,344 @@
+"""The daemon: everything wired together, started in order, stopped in reverse.
+
+`run` owns the root supervisor. Infrastructure that crashes more often than its restart intensity allows ends the process with a
+clear last line; cafés do not (see `cafe/directory.py`). SIGTERM and SIGINT drain; a second one stops at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+from msgspec import Struct
+
+from brewd import __version__
+from brewd.cafe.actor import Step
+from brewd.cafe.directory import Bounds, Directory
+from brewd.cafe.events import Draining
+from brewd.cafe.mirrored import CafeMirror
+from brewd.cafe.room import Rules, step
+from brewd.config import Config
+from brewd.edge.control.methods import build_methods
+from brewd.edge.control.server import ControlServer
+from brewd.edge.health import Health
+from brewd.edge.http.app import create_app
+from brewd.edge.http.parts import HttpParts
+from brewd.edge.http.server import HttpServer
+from brewd.edge.listener import Listener, bind
+from brewd.edge.ws.connection import Parts as SocketParts
+from brewd.edge.ws.plain import Plain
+from brewd.edge.ws.sockets import Sockets
+from brewd.errors import StoreError
+from brewd.people.cafes import Cafes
+from brewd.people.join import Joins
+from brewd.people.keys import KeyRing
+from brewd.people.passwords import Passwords
+from brewd.people.receipts import Receipts
+from brewd.people.sessions import Sessions
+from brewd.people.staff import Staff
+from brewd.people.tokens import Tokens
+from brewd.people.users import Users
+from brewd.runtime.alarm import Alarms
+from brewd.runtime.bridge import Bridge, open_bridge
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+from brewd.runtime.log import configure, get_logger
+from brewd.runtime.quota import Quota
+from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.store.embedded import data_lock, embedded_postgres, embedded_redis
+from brewd.store.journal import Journal
+from brewd.store.messages import Messages
+from brewd.store.migrate import migrate, migrations_dir
+from brewd.store.mirror import Mirror
+from brewd.store.postgres import Postgres, open_postgres
+from brewd.store.redis import Redis, open_redis
+
+log = get_logger("brewd")
+
+RECONNECT_SPREAD_MS = 5000
+FAREWELL_S = 2.0
+"""How long clients may take to answer the close frame of a drain."""
+
+STORES_RETRY_S = 0.5
+
+
+class Parts(Struct, frozen=True):
+    """What whoever started the daemon may use once it is ready."""
+
+    config: Config
+    clock: Clock
+    ids: Ids
+    urls: list[str]
+    cafes: Cafes
+    staff: Staff
+    users: Users
+    receipts: Receipts
+    tokens: Tokens
+    sessions: Sessions
+    directory: Directory
+    supervisor: Supervisor
+    sockets: Sockets
+    journal: Journal
+    mirror: Mirror
+    stop: Callable[[], None]
+
+
+Ready = Callable[[Parts], Awaitable[None]]
+
+
+class _Stores(Struct, frozen=True):
+    postgres: Postgres
+    redis: Redis
+    messages: Messages
+
+
+class _People(Struct, frozen=True):
+    cafes: Cafes
+    staff: Staff
+    users: Users
+    receipts: Receipts
+    joins: Joins
+    tokens: Tokens
+    sessions: Sessions
+
+
+class _Stop:
+    """How the daemon is asked to end: `drain` lets what is under way finish, `now` does not wait."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.now = False
+
+    def drain(self) -> None:
+        self.asked.set()
+
+    def at_once(self) -> None:
+        self.now = True
+        self.asked.set()
+
+
+async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, step: Step = step) -> int:
+    """Run until told to stop; the exit status. Raises `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot start.
+
+    `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in.
+    """
+    configure(format=config.observe.log, level=config.observe.log_level)
+    _raise_file_limit()
+    clock = Clock()
+    ids = Ids(clock)
+    stop = _Stop()
+    async with AsyncExitStack() as stack:
+        listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
+        stack.enter_context(data_lock(config.data.path))
+        root = await stack.enter_async_context(open_supervisor("brewd"))
+        bridge = await stack.enter_async_context(open_bridge())
+        stores = await stack.enter_async_context(_open_stores(config, bridge, root))
+        await _migrated(stores.postgres, clock)
+        people = await _people(config, stores.postgres, clock, ids, _urls(listening, config)[0])
+        mirror = Mirror(redis=stores.redis, name=ids.uuid4())
+        quota = Quota(config.journal.pending_max)
+        journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
+        directory = _directory(config, root, stores, journal, mirror, quota, clock, ids, step)
+        sockets = Sockets(clock)
+        people.sessions.on_revoke.append(lambda session_id, user_id, code: _revoked(sockets, session_id, user_id, code))
+        health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
+        flushers = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(flushers.cancel_scope.cancel)
+        socket_parts = SocketParts(
+            clock=clock, tokens=people.tokens, sessions=people.sessions, directory=directory, messages=stores.messages, sockets=sockets, dialect=Plain(),
+            nursery=flushers, frame_max_bytes=config.room.frame_max_bytes, outbox_max_bytes=config.room.outbox_max_bytes,
+        )  # fmt: skip
+        app = create_app(_http_parts(config, clock, ids, stores, people, directory, health))
+        tls = _tls(config)
+        listener = Listener(sockets=listening, parts=socket_parts, http=HttpServer(app, tls=tls is not None), origins=frozenset(config.server.origins), tls=tls)
+        control = ControlServer(
+            methods=build_methods(
+                cafes=people.cafes, staff=people.staff, users=people.users, directory=directory, supervisor=root, config=config,
+                health=health.report, drain=stop.drain, stop=stop.at_once,
+            ),
+            ids=ids,
+        )  # fmt: skip
+        root.spawn("journal", journal.run, essential=True)
+        root.spawn("mirror", mirror.run)
+        root.spawn("sockets", sockets.watch, essential=True)
+        await flushers.start(control.serve, config.data.path / config.control.socket)
+        root.spawn("listener", listener.run, essential=True)
+        flushers.start_soon(_on_signals, stop)
+        _calm_gc()
+        health.ready = True
+        log.info("ready", urls=_urls(listening, config), version=__version__)
+        if ready is not None:
+            await ready(
+                Parts(
+                    config=config, clock=clock, ids=ids, urls=_urls(listening, config), cafes=people.cafes, staff=people.staff, users=people.users,
+                    receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, directory=directory, supervisor=root, sockets=sockets,
+                    journal=journal, mirror=mirror, stop=stop.drain,
+                )
+            )  # fmt: skip
+        await stop.asked.wait()
+        health.ready = False
+        if not stop.now:
+            with trio.move_on_after(config.server.drain_s):
+                await _drain(listener, sockets, quota, mirror, ids)
+        log.info("stopped", sockets=len(sockets))
+        flushers.cancel_scope.cancel()
+    return 0
+
+
+@asynccontextmanager
+async def _open_stores(config: Config, bridge: Bridge, root: Supervisor) -> AsyncIterator[_Stores]:
+    """Postgres and Redis, embedded or elsewhere."""
+    async with AsyncExitStack() as stack:
+        dsn, url = config.postgres.url, config.redis.url
+        if dsn == "embedded":
+            postgres_server = await stack.enter_async_context(embedded_postgres(config.data.path))
+            root.spawn("postgres", postgres_server.watch, essential=True)
+            stack.callback(root.discard, "postgres")
+            dsn = postgres_server.dsn
+        if url == "embedded":
+            redis_server = await stack.enter_async_context(embedded_redis(config.data.path))
+            root.spawn("redis", redis_server.watch, essential=True)
+            stack.callback(root.discard, "redis")
+            url = redis_server.url
+        postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max))
+        lane = await stack.enter_async_context(postgres.lane())
+        redis = await stack.enter_async_context(open_redis(bridge, url=url))
+        yield _Stores(postgres, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
+
+
+async def _migrated(postgres: Postgres, clock: Clock) -> None:
+    """Bring the schema up to date, waiting for a Postgres that is not there yet."""
+    while True:
+        try:
+            for name in await migrate(postgres, migrations_dir(), clock):
+                log.info("migrated", name=name)
+        except StoreError as error:
+            log.warning("waiting_for_postgres", error=str(error))
+            await trio.sleep(STORES_RETRY_S)
+        else:
+            return
+
+
+async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids, url: str) -> _People:
+    auth = config.auth
+    secret_file = Path(auth.secret_file).expanduser() if auth.secret_file else config.data.path / "keys.json"
+    tokens = Tokens(clock=clock, ids=ids, keys=KeyRing.open(secret_file, clock=clock, ids=ids, lifetime_s=auth.user_ttl_s), access_ttl_s=auth.access_ttl_s)
+    sessions = Sessions(pg=pg, clock=clock, ids=ids, tokens=tokens, user_ttl_s=auth.user_ttl_s)
+    await sessions.warm()
+    cafes = Cafes(pg=pg, clock=clock, ids=ids, profiles=lambda: frozenset(config.limits.profiles))
+    return _People(
+        cafes=cafes,
+        staff=Staff(pg=pg, clock=clock, ids=ids, hasher=Passwords(), sessions=sessions),
+        users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
+        receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url=config.server.public_url or url, ttl_s=auth.join_token_ttl_s),
+        joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
+        tokens=tokens,
+        sessions=sessions,
+    )
+
+
+def _directory(config: Config, root: Supervisor, stores: _Stores, journal: Journal, mirror: Mirror, quota: Quota, clock: Clock, ids: Ids, step: Step) -> Directory:
+    room = config.room
+    alarms = Alarms()
+    root.spawn("alarms", alarms.run, essential=True)
+    return Directory(
+        supervisor=root.group("cafes"),
+        store=stores.messages,
+        journal=journal,
+        warmth=CafeMirror(mirror=mirror, redis=stores.redis, clock=clock),
+        clock=clock,
+        ids=ids,
+        alarms=alarms,
+        quota=quota,
+        rules=Rules(
+            message_max_chars=room.message_max_chars,
+            history=room.history,
+            presence_grace_ms=int(room.presence_grace_s * 1000),
+            typing_ms=int(room.typing_s * 1000),
+            reply_timeout_ms=int(config.journal.timeout_s * 1000),
+        ),
+        bounds=Bounds(mailbox_max=room.mailbox_max, idle_s=room.idle_s),
+        step=step,
+    )
+
+
+def _http_parts(config: Config, clock: Clock, ids: Ids, stores: _Stores, people: _People, directory: Directory, health: Health) -> HttpParts:
+    return HttpParts(
+        config=config, clock=clock, ids=ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users, receipts=people.receipts,
+        joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=directory, health=health.report, live=health.live, ready=health.is_ready,
+    )  # fmt: skip
+
+
+async def _drain(listener: Listener, sockets: Sockets, quota: Quota, mirror: Mirror, ids: Ids) -> None:
+    """Let everyone out: nobody new, everybody told, everything accepted stored, the mirror written, the sockets closed."""
+    listener.accepting.cancel()
+    for connection in sockets.all():
+        outbox = connection.outbox
+        connection.draining = True
+        outbox.push(outbox.dialect.event(Draining(ids.below(RECONNECT_SPREAD_MS))))
+    while quota.used:
+        await trio.sleep(0.01)
+    await mirror.flush()
+    for connection in sockets.all():
+        connection.outbox.close(1012, "restarting")
+    with trio.move_on_after(FAREWELL_S):
+        while len(sockets):
+            await trio.sleep(0.01)
+
+
+def _revoked(sockets: Sockets, session_id: str | None, user_id: str, code: int) -> None:
+    if session_id is not None:
+        sockets.close_session(session_id, code, "the session was ended")
+    else:
+        sockets.close_user(user_id, code, "the session was ended")
+
+
+async def _on_signals(stop: _Stop) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stop.asked.is_set():
+                stop.at_once()
+            stop.drain()
+
+
+def _urls(listening: list[socket.socket], config: Config) -> list[str]:
+    scheme = "https" if config.server.tls.cert else "http"
+    urls = []
+    for sock in listening:
+        name = sock.getsockname()
+        if isinstance(name, str):
+            urls.append(f"unix:{name}")
+        else:
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            urls.append(f"{scheme}://{host}:{name[1]}")
+    return urls
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if not config.server.tls.cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.server.tls.cert, config.server.tls.key)
+    return context
+
+
+def _raise_file_limit() -> None:
+    """A socket is a file: use as many as the machine lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _calm_gc() -> None:
+    """What lives now lives on; and sockets and messages make no cycles worth looking for every few hundred objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

@@ -1,0 +1,41 @@
+"""Every method of the control socket, by name, over the objects the daemon is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from brewd.edge.control.cafes import cafe_methods
+from brewd.edge.control.operations import operation_methods
+from brewd.edge.control.people import staff_methods, user_methods
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from brewd.cafe.directory import Directory
+    from brewd.config import Config
+    from brewd.edge.control.server import Method
+    from brewd.people.cafes import Cafes
+    from brewd.people.staff import Staff
+    from brewd.people.users import Users
+    from brewd.runtime.supervisor import Supervisor
+
+
+def build_methods(
+    *,
+    cafes: Cafes,
+    staff: Staff,
+    users: Users,
+    directory: Directory,
+    supervisor: Supervisor,
+    config: Config,
+    health: Callable[[], Awaitable[dict[str, Any]]],
+    drain: Callable[[], None],
+    stop: Callable[[], None],
+) -> dict[str, Method]:
+    """`health` answers what `GET /api/health` does; `drain` and `stop` ask the daemon to end, and return at once."""
+    return {
+        **operation_methods(directory=directory, supervisor=supervisor, config=config, health=health, drain=drain, stop=stop),
+        **cafe_methods(cafes=cafes, directory=directory),
+        **staff_methods(staff=staff, cafes=cafes),
+        **user_methods(users=users, cafes=cafes),
+    }

@@ -1,0 +1,87 @@
+"""hypercorn, one connection at a time: it speaks HTTP/1.1 for the quart app on a stream whose first bytes were already read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+
+KEEP_ALIVE_S = 75.0
+REQUEST_S = 60.0
+"""How long a client may take from the last answer (or the start) until its next request has fully arrived."""
+
+BODY_MAX_BYTES = 65_536
+
+
+class SniffedStream(trio.abc.HalfCloseableStream):
+    """A stream whose first bytes were read before. Ends a peer that trickles: receiving has `REQUEST_S` since the last send."""
+
+    def __init__(self, inner: trio.SocketStream | trio.SSLStream[trio.SocketStream], first: bytes) -> None:
+        self._inner = inner
+        self._first = first
+        self._until_s = trio.current_time() + REQUEST_S
+        self.transport = inner.transport_stream if isinstance(inner, trio.SSLStream) else inner
+
+    @property
+    def socket(self) -> Any:
+        return self.transport.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            await trio.lowlevel.checkpoint()
+            return first
+        with trio.move_on_at(self._until_s):
+            return bytes(await self._inner.receive_some(max_bytes))
+        return b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(REQUEST_S) as limit:
+            await self._inner.send_all(data)
+        if limit.cancelled_caught:
+            raise trio.BrokenResourceError("the client does not read its answer")
+        self._until_s = trio.current_time() + REQUEST_S
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        if isinstance(self._inner, trio.SocketStream):
+            await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class HttpServer:
+    """Serves `app` (ASGI). `tls` tells the app which scheme its clients used."""
+
+    def __init__(self, app: Any, *, tls: bool) -> None:
+        self._config = Config()
+        self._config.keep_alive_timeout = KEEP_ALIVE_S
+        self._config.h11_max_incomplete_size = 16_384
+        self._config.include_server_header = False
+        self._config.accesslog = None
+        self._config.errorlog = None
+        self._config.read_timeout = None
+        self._wrapped = ASGIWrapper(app)
+        self._context = WorkerContext(None)
+        self._tls = tls
+        self.connections = 0
+
+    async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], first: bytes) -> None:
+        """Serve one connection until it ends. Closes the stream."""
+        sniffed = SniffedStream(stream, first)
+        self.connections += 1
+        try:
+            await TCPServer(self._wrapped, self._config, self._context, {}, sniffed)  # type: ignore[arg-type]
+        finally:
+            self.connections -= 1
+
+    async def drain(self) -> None:
+        """Idle connections are closed, busy ones after the answer they are at."""
+        await self._context.terminated.set()

@@ -1,0 +1,198 @@
+"""The front door: one listener for HTTP and WebSocket.
+
+Owns the listening sockets. Accepts in bursts, reads the request head within a bounded time and size, and hands each connection
+on: an upgrade to a `WebSocket`, anything else to hypercorn, with the bytes already read in front. One task a connection. A
+connection that breaks, misbehaves or crashes ends alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from typing import NoReturn
+
+import trio
+
+from brewd.config import Address
+from brewd.edge.head import BadHead, Head, read_head
+from brewd.edge.http.server import HttpServer
+from brewd.edge.ws import handshake
+from brewd.edge.ws.connection import Parts, WebSocket
+from brewd.errors import Rejected
+from brewd.people.tokens import Identity
+from brewd.runtime.log import get_logger
+
+log = get_logger("listener")
+
+HEAD_S = 10.0
+"""How long a client may take for its request head, TLS handshake included."""
+
+BACKLOG = 4096
+BURST = 64
+SEND_BUFFER_BYTES = 65_536
+"""Kernel memory per socket. Ten thousand peers that never read must not hold gigabytes of it."""
+
+_TRANSIENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class PortInUse(Exception):
+    """Somebody listens there already."""
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening, non-blocking socket. Raises `PortInUse`, or `OSError` for anything else."""
+    if address.kind == "fd":
+        sock = socket.socket(fileno=os.dup(address.fd))
+    elif address.kind == "unix":
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address.path)
+        sock.bind(address.path)
+    else:
+        sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((address.host, address.port))
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(f"{address.host}:{address.port} is in use already") from None
+            raise
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+class Listener:
+    """See the module. `tls`: None for plain text."""
+
+    def __init__(self, *, sockets: list[socket.socket], parts: Parts, http: HttpServer, origins: frozenset[str], tls: ssl.SSLContext | None) -> None:
+        self._sockets = sockets
+        self._parts = parts
+        self._http = http
+        self._origins = origins
+        self._tls = tls
+        self._nursery: trio.Nursery | None = None
+        self.accepting = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Accept until `accepting` is cancelled, then serve what is open until it ends. Cancelling `run` cuts everything."""
+        async with trio.open_nursery() as self._nursery:
+            with self.accepting:
+                async with trio.open_nursery() as accepts:
+                    for sock in self._sockets:
+                        accepts.start_soon(self._accept, sock)
+
+    async def _accept(self, listening: socket.socket) -> NoReturn:
+        assert self._nursery is not None
+        tcp = listening.family != socket.AF_UNIX
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            try:
+                for _ in range(BURST):
+                    sock, _peer = listening.accept()
+                    sock.setblocking(False)
+                    if tcp:
+                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._nursery.start_soon(self._serve, sock)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno in _TRANSIENT:
+                    log.warning("accept_refused", error=str(error), hint="raise the limit on open files")
+                    await trio.sleep(0.1)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """One connection, from its first byte to its last."""
+        try:
+            if self._tls is None:
+                await self._serve_plain(sock)
+            else:
+                await self._serve_stream(sock, self._tls)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            pass  # the peer is gone; there is nobody to tell
+        except Exception as error:
+            log.error("connection_crashed", exc_info=error)
+        finally:
+            if sock.fileno() >= 0:
+                trio.lowlevel.notify_closing(sock)
+                sock.close()
+
+    async def _serve_plain(self, sock: socket.socket) -> None:
+        head: Head | None = None
+        with trio.move_on_after(HEAD_S) as limit:
+            try:
+                head = await read_head(lambda: _receive(sock))
+            except BadHead as bad:
+                await _send_all(sock, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
+                return
+        if limit.cancelled_caught:
+            with contextlib.suppress(BlockingIOError):
+                sock.send(handshake.refusal(Rejected("invalid_request", f"The request head took longer than {HEAD_S:g} s."), 408))
+            return
+        if head is None:
+            return
+        if not head.upgrades_to_websocket:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            await self._http.serve(stream, head.raw + head.rest)
+            return
+        try:
+            upgrade = handshake.check(head, origins=self._origins)
+            identity = self._identify(upgrade.token)
+        except Rejected as rejected:
+            await _send_all(sock, handshake.refusal(rejected))
+            return
+        sock.send(upgrade.accept)  # fits into the empty buffer of a new socket
+        await WebSocket(parts=self._parts, sock=sock, stream=None, identity=identity).run(head.rest)
+
+    async def _serve_stream(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+        stream = trio.SSLStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), tls, server_side=True, https_compatible=True)
+        head: Head | None = None
+        with trio.move_on_after(HEAD_S):
+            await stream.do_handshake()
+            try:
+                head = await read_head(lambda: _receive_some(stream))
+            except BadHead as bad:
+                await stream.send_all(handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
+        if head is None:
+            return
+        if not head.upgrades_to_websocket:
+            await self._http.serve(stream, head.raw + head.rest)
+            return
+        try:
+            upgrade = handshake.check(head, origins=self._origins)
+            identity = self._identify(upgrade.token)
+        except Rejected as rejected:
+            await stream.send_all(handshake.refusal(rejected))
+            return
+        await stream.send_all(upgrade.accept)
+        await WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity).run(head.rest)
+
+    def _identify(self, token: str | None) -> Identity | None:
+        if token is None:
+            return None
+        identity = self._parts.tokens.verify_access(token)
+        if self._parts.sessions.is_revoked(identity):
+            raise Rejected("unauthorized", "This session was ended.")
+        return identity
+
+
+async def _receive(sock: socket.socket) -> bytes:
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        with contextlib.suppress(BlockingIOError):
+            return sock.recv(65536)
+
+
+async def _receive_some(stream: trio.abc.Stream) -> bytes:
+    return bytes(await stream.receive_some(65536))
+
+
+async def _send_all(sock: socket.socket, data: bytes) -> None:
+    """For small answers that end a connection. A peer that does not even take those is cut after a second."""
+    with trio.move_on_after(1):
+        await trio.SocketStream(trio.socket.from_stdlib_socket(sock)).send_all(data)

@@ -1,0 +1,276 @@
+"""One WebSocket: one task that reads, checks who is there, and tells the café.
+
+Owns the socket's receiving side and its outbox, nothing else. It holds no state of any room: what it is told to say comes
+through the outbox from the café's fan-out. The task waits for one thing only, bytes; whoever wants the socket to end closes or
+aborts its outbox, and the reader sees the end.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Awaitable, Callable
+
+import trio
+from msgspec import Struct
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong
+
+from brewd.cafe import commands as c
+from brewd.cafe.directory import Directory
+from brewd.cafe.ref import CafeRef, State
+from brewd.edge.ws import plain
+from brewd.edge.ws.inbound import POLICY, InBound
+from brewd.edge.ws.outbox import Outbox
+from brewd.edge.ws.sockets import HEARTBEAT_S, Sockets
+from brewd.errors import ProtocolError, Rejected, StoreError
+from brewd.people.sessions import Sessions
+from brewd.people.tokens import Identity, Tokens
+from brewd.runtime.clock import Clock, rfc3339
+from brewd.store.messages import Messages
+
+READ_BYTES = 65536
+AUTH_S = 5.0
+"""How long a socket may take to say who it is."""
+
+BAD_FRAMES_MAX = 20
+BAD_FRAMES_WINDOW_S = 60.0
+RESUME_MAX = 1000
+"""Messages a resume may fetch from Postgres; a client further behind reads history over HTTP."""
+
+
+class Hello(Struct, frozen=True, rename="camel"):
+    """The data of `connected`."""
+
+    user_id: str
+    cafe_id: str
+    session_id: str
+    server_time: str
+    heartbeat_ms: int = int(HEARTBEAT_S * 1000)
+    protocol: str = "brewd.v1"
+
+
+class Greeting(Struct, frozen=True):
+    event: str
+    data: Hello
+
+
+class Parts(Struct, frozen=True):
+    """What every connection works with."""
+
+    clock: Clock
+    tokens: Tokens
+    sessions: Sessions
+    directory: Directory
+    messages: Messages
+    sockets: Sockets
+    dialect: plain.Plain
+    nursery: trio.Nursery
+    frame_max_bytes: int
+    outbox_max_bytes: int
+
+
+class WebSocket:
+    """`stream` carries the bytes when they are encrypted; otherwise the socket itself does."""
+
+    __slots__ = ("_bad_frames", "_bad_since_s", "_inbound", "_number", "_parts", "_ref", "_sock", "_stream", "_to", "_who", "draining", "heard_s", "identity", "outbox", "until_ms")
+
+    def __init__(self, *, parts: Parts, sock: socket.socket, stream: trio.abc.Stream | None, identity: Identity | None) -> None:
+        ws = Connection(ConnectionType.SERVER)
+        self._parts = parts
+        self._sock = sock
+        self._stream = stream
+        self._inbound = InBound(ws, parts.frame_max_bytes)
+        self.outbox = Outbox(sock=sock, stream=stream, ws=ws, dialect=parts.dialect, limit_bytes=parts.outbox_max_bytes, nursery=parts.nursery)
+        self.identity: Identity | None = None
+        self.heard_s = trio.current_time()
+        self.until_ms: float = math.inf
+        self.draining = False
+        self._ref: CafeRef | None = None
+        self._to = 0
+        self._who: c.Who | None = None
+        self._bad_frames = 0
+        self._bad_since_s = -math.inf
+        self._number = parts.sockets.add(self)
+        if identity is not None:
+            self._admit(identity)
+
+    async def run(self, rest: bytes) -> None:
+        """Serve the socket until it ends. `rest`: bytes that came with the handshake. The caller closes the socket afterwards."""
+        try:
+            if self.identity is None:
+                with trio.move_on_after(AUTH_S):
+                    await self._read(rest, lambda: self.identity is None)
+                    rest = b""
+                if self.identity is None:
+                    self.outbox.close(POLICY, f"no auth within {AUTH_S:g} s")
+                    return
+            await self._read(rest, lambda: True)
+        finally:
+            self._parts.sockets.remove(self._number)
+            if self._ref is not None:
+                self._ref.detach(self._to)
+
+    async def _read(self, data: bytes, go_on: Callable[[], bool]) -> None:
+        sock = self._sock
+        while True:
+            if data:
+                try:
+                    ended = await self._received(data)
+                except ProtocolError as error:
+                    self.outbox.close(error.close_code, error.reason)
+                    ended = False
+                if ended or not go_on():
+                    return
+            if self._stream is not None:
+                data = bytes(await self._stream.receive_some(READ_BYTES))
+            else:
+                await trio.lowlevel.wait_readable(sock)
+                try:
+                    data = sock.recv(READ_BYTES)
+                except BlockingIOError:
+                    data = b""
+                    continue
+            if not data:
+                return
+            self.heard_s = trio.current_time()
+
+    async def _received(self, data: bytes) -> bool:
+        """Handle what came; whether the peer is done. After our own close frame, only the peer's is waited for."""
+        for item in self._inbound.feed(data):
+            if isinstance(item, CloseConnection):
+                self.outbox.close(item.code if item.code < 5000 and item.code not in (1005, 1006) else 1000, "")
+                return True
+            if self.outbox.closed:
+                continue
+            if isinstance(item, str):
+                later = self._text(item)
+                if later is not None:
+                    await later
+            elif isinstance(item, bytes):
+                self._refuse(plain.BadFrame("$", "binary frames are not understood"))
+            elif isinstance(item, Ping):
+                self.outbox.control(Pong(item.payload))
+        return False
+
+    def _text(self, text: str) -> Awaitable[None] | None:
+        try:
+            frame = plain.decode(text)
+            if isinstance(frame, plain.AuthFrame) and self.identity is None:
+                self._admit(self._identify(frame.data.token))
+                return None
+            if self._ref is None:
+                raise plain.BadFrame("event", "the first frame must be auth", frame.ref)
+        except Rejected as rejected:
+            self._refuse(rejected)
+            return None
+        try:
+            return _HANDLERS[type(frame)](self, frame)
+        except Rejected as rejected:
+            self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
+            return None
+
+    def _refuse(self, rejected: Rejected) -> None:
+        """Answer a frame that was not understood, and close a socket that keeps sending such."""
+        self.outbox.push(self._parts.dialect.error(getattr(rejected, "ref", None), rejected.data()))
+        now_s = trio.current_time()
+        if now_s - self._bad_since_s > BAD_FRAMES_WINDOW_S:
+            self._bad_since_s, self._bad_frames = now_s, 0
+        self._bad_frames += 1
+        if self._bad_frames >= BAD_FRAMES_MAX or self._ref is None:
+            self.outbox.close(POLICY, "too many frames that were not understood" if self._ref else rejected.detail)
+
+    def _identify(self, token: str) -> Identity:
+        identity = self._parts.tokens.verify_access(token)
+        if self._parts.sessions.is_revoked(identity):
+            raise Rejected("unauthorized", "This session was ended.")
+        return identity
+
+    def _admit(self, identity: Identity) -> None:
+        """Someone is there: take an address in their café, and say hello."""
+        self.identity = identity
+        self.until_ms = identity.expires_ms
+        staff = identity.is_staff
+        self._who = c.Who(identity.user_id, identity.username, identity.badge, staff=staff, moderator=identity.role == "moderator")
+        self._ref = self._parts.directory.ref(identity.cafe_id)
+        self._to = self._ref.attach(self.outbox, self._who)
+        self._parts.sockets.identified(self._number, identity)
+        now = rfc3339(self._parts.clock.now_ms())
+        hello = Greeting("connected", Hello(identity.user_id, identity.cafe_id, identity.session_id, now))
+        self.outbox.push(plain.text_frame(plain.encode(hello)))
+
+    def _in_cafe(self, cafe_id: str) -> tuple[CafeRef, c.Who]:
+        ref, who = self._ref, self._who
+        if ref is None or who is None or cafe_id != ref.cafe_id:
+            raise Rejected("not_in_cafe", "Your token is for another café.")
+        return ref, who
+
+    def _join(self, frame: plain.JoinFrame) -> Awaitable[None] | None:
+        ref, who = self._in_cafe(frame.data.cafe_id)
+        since = frame.data.since
+        if since is not None and (ref.state is not State.RUNNING or since < ref.oldest_held - 1):
+            return self._join_from_history(frame, ref, who, since)
+        ref.tell(c.Join(self._to, who, frame.ref, since, frame.data.epoch))
+        return None
+
+    async def _join_from_history(self, frame: plain.JoinFrame, ref: CafeRef, who: c.Who, since: int) -> None:
+        """The room may no longer hold all that was missed: read it first, so that the room can join it on without a gap."""
+        earlier: list[object] = []
+        try:
+            if ref.state is not State.RUNNING:
+                await ref.ask(c.TopicsQuery(limit=0))
+            if since < ref.oldest_held - 1 and ref.seq - since <= RESUME_MAX:
+                earlier += await self._parts.messages.after(ref.cafe_id, since, RESUME_MAX)
+            ref.tell(c.Join(self._to, who, frame.ref, since, frame.data.epoch, tuple(earlier)))
+        except StoreError:
+            self.outbox.push(self._parts.dialect.error(frame.ref, {"code": "storage_unavailable", "detail": "History cannot be read at the moment.", "retryAfterMs": 1000}))
+        except Rejected as rejected:
+            self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
+
+    def _leave(self, frame: plain.LeaveFrame) -> None:
+        ref, _ = self._in_cafe(frame.data.cafe_id)
+        ref.tell(c.Leave(self._to, frame.ref))
+
+    def _send(self, frame: plain.SendFrame) -> None:
+        data = frame.data
+        ref, who = self._in_cafe(data.cafe_id)
+        if self.draining:
+            raise Rejected("cafe_unavailable", "The server is restarting. Send it again after reconnecting.", retryAfterMs=1000)
+        if "\0" in data.content or (data.client_msg_id is not None and "\0" in data.client_msg_id):
+            raise plain.BadFrame("data.content", "NUL characters cannot be stored", frame.ref)
+        ref.tell(c.Send(self._to, who, data.content, data.client_msg_id, frame.ref))
+
+    def _delete(self, frame: plain.DeleteFrame) -> None:
+        ref, who = self._in_cafe(self._ref.cafe_id if self._ref else "")
+        ref.tell(c.Delete(who, frame.data.message_id, self._to, frame.ref))
+
+    def _typing(self, frame: plain.TypingStartFrame | plain.TypingStopFrame) -> None:
+        ref, _ = self._in_cafe(frame.data.cafe_id)
+        ref.tell(c.Typing(self._to, isinstance(frame, plain.TypingStartFrame)))
+
+    def _status(self, frame: plain.StatusFrame) -> None:
+        ref, _ = self._in_cafe(self._ref.cafe_id if self._ref else "")
+        ref.tell(c.SetStatus(self._to, frame.data.status, frame.ref))
+
+    def _refresh(self, frame: plain.RefreshFrame | plain.AuthFrame) -> None:
+        """A fresh access token of the same session prolongs the socket."""
+        identity = self._identify(frame.data.token)
+        if self.identity is None or (identity.user_id, identity.session_id) != (self.identity.user_id, self.identity.session_id):
+            raise Rejected("forbidden", "This token belongs to another session.")
+        self.identity = identity
+        self.until_ms = identity.expires_ms
+        if frame.ref is not None:
+            self.outbox.push(self._parts.dialect.reply(frame.ref, {"expiresAt": rfc3339(identity.expires_ms)}))
+
+
+_HANDLERS: dict[type, Callable[[WebSocket, plain.Frame], Awaitable[None] | None]] = {
+    plain.AuthFrame: WebSocket._refresh,
+    plain.JoinFrame: WebSocket._join,
+    plain.LeaveFrame: WebSocket._leave,
+    plain.SendFrame: WebSocket._send,
+    plain.DeleteFrame: WebSocket._delete,
+    plain.TypingStartFrame: WebSocket._typing,
+    plain.TypingStopFrame: WebSocket._typing,
+    plain.StatusFrame: WebSocket._status,
+    plain.RefreshFrame: WebSocket._refresh,
+}  # type: ignore[dict-item]

@@ -1,0 +1,74 @@
+"""The opening handshake (RFC 6455, section 4.2), and who a client says it is in it.
+
+A token comes in the `Authorization` header or, from browsers, as a subprotocol; in the URL it would end up in logs. A page of a
+foreign origin is refused, since a browser would lend it its user's network, and with it the proof of being in the café.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import orjson
+from msgspec import Struct
+from wsproto.utilities import generate_accept_token
+
+from brewd.edge.head import Head
+from brewd.errors import Rejected
+
+PROTOCOL = "brewd.v1"
+BEARER = "brewd.bearer."
+
+
+class Upgrade(Struct, frozen=True):
+    """An acceptable handshake: the bytes that accept it, and the token it carried, if any."""
+
+    accept: bytes
+    token: str | None
+
+
+def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
+    """Check an upgrade request. Raises `Rejected`: `not_found`, `invalid_request`, `forbidden`."""
+    if urlsplit(head.target).path != "/ws":
+        raise Rejected("not_found", "WebSockets are served at /ws.")
+    headers = head.headers
+    if head.method != "GET" or headers.get("sec-websocket-version") != "13":
+        raise Rejected("invalid_request", "This is not a WebSocket handshake of version 13.")
+    _check_origin(headers, origins)
+    key = headers.get("sec-websocket-key", "")
+    try:
+        if len(base64.b64decode(key, validate=True)) != 16:
+            raise Rejected("invalid_request", "Sec-WebSocket-Key must be 16 bytes in base64.")
+    except binascii.Error:
+        raise Rejected("invalid_request", "Sec-WebSocket-Key must be 16 bytes in base64.") from None
+    offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",") if name.strip()]
+    lines = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + generate_accept_token(key.encode())]
+    if PROTOCOL in offered:
+        lines.append(b"Sec-WebSocket-Protocol: " + PROTOCOL.encode())
+    return Upgrade(b"\r\n".join(lines) + b"\r\n\r\n", _token(headers, offered))
+
+
+def refusal(rejected: Rejected, status: int | None = None) -> bytes:
+    """A complete HTTP answer that says no and ends the connection."""
+    code = status or rejected.status
+    phrase = HTTPStatus(code).phrase
+    body = orjson.dumps({"type": "about:blank", "title": phrase, "status": code, **rejected.data()})
+    head = f"HTTP/1.1 {code} {phrase}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+def _check_origin(headers: dict[str, str], origins: frozenset[str]) -> None:
+    origin = headers.get("origin")
+    if origin is None or origin in origins:
+        return
+    if origin == "null" or urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        raise Rejected("forbidden", "Pages of this origin may not connect here.")
+
+
+def _token(headers: dict[str, str], offered: list[str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)

@@ -1,0 +1,184 @@
+"""The plain dialect: one JSON object per text frame, as the contract words it.
+
+Outwards it is the `Dialect` every fan-out encodes with; inwards, `decode` turns a text frame into one of the frozen structs below,
+checked once and completely. What is wrong with a frame is said with the path of the field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from brewd.cafe.commands import Ref
+from brewd.cafe.events import Event
+from brewd.errors import Rejected
+
+_TEXT_FIN = 0x81
+_LEN_16 = 126
+_LEN_64 = 127
+
+encode = msgspec.json.Encoder().encode
+
+CafeId = Annotated[str, Meta(min_length=1, max_length=64)]
+Token = Annotated[str, Meta(min_length=1, max_length=4096)]
+ClientMsgId = Annotated[str, Meta(min_length=1, max_length=64)]
+FrameRef = Annotated[str, Meta(max_length=64)] | int | None
+
+
+class _Data(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    pass
+
+
+class JoinData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    cafe_id: CafeId
+    since: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    epoch: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class CafeData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    cafe_id: CafeId
+
+
+class SendData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    cafe_id: CafeId
+    content: str
+    client_msg_id: ClientMsgId | None = None
+
+
+class DeleteData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    message_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+
+
+class StatusData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    status: Annotated[str, Meta(pattern="^(online|away|busy)$")]
+
+
+class TokenData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    token: Token
+
+
+class _Frame(Struct, frozen=True, forbid_unknown_fields=True, tag_field="event"):
+    pass
+
+
+class AuthFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="auth"):
+    data: TokenData
+    ref: FrameRef = None
+
+
+class JoinFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="join:cafe"):
+    data: JoinData
+    ref: FrameRef = None
+
+
+class LeaveFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="leave:cafe"):
+    data: CafeData
+    ref: FrameRef = None
+
+
+class SendFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="message:send"):
+    data: SendData
+    ref: FrameRef = None
+
+
+class DeleteFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="message:delete"):
+    data: DeleteData
+    ref: FrameRef = None
+
+
+class TypingStartFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="typing:start"):
+    data: CafeData
+    ref: FrameRef = None
+
+
+class TypingStopFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="typing:stop"):
+    data: CafeData
+    ref: FrameRef = None
+
+
+class StatusFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="presence:update"):
+    data: StatusData
+    ref: FrameRef = None
+
+
+class RefreshFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="token:refresh"):
+    data: TokenData
+    ref: FrameRef = None
+
+
+Frame = AuthFrame | JoinFrame | LeaveFrame | SendFrame | DeleteFrame | TypingStartFrame | TypingStopFrame | StatusFrame | RefreshFrame
+_decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
+
+
+class _Mark(Struct):
+    """As much of a frame as is needed to answer it, whatever else is wrong with it."""
+
+    event: str = ""
+    ref: FrameRef = None
+
+
+_mark_decoder = msgspec.json.Decoder(_Mark)
+
+
+class BadFrame(Rejected):
+    """A frame that was not understood; `ref` is what its answer should carry."""
+
+    def __init__(self, path: str, problem: str, ref: Ref = None) -> None:
+        super().__init__("invalid_request", "The frame was not understood.", errors=[{"path": path, "detail": problem}])
+        self.ref = ref
+
+
+def decode(text: str) -> Frame:
+    """The frame, or `BadFrame`."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$")
+        raise BadFrame(path.rstrip("`").lstrip(".") or "$", problem, _ref_of(text)) from None
+    except msgspec.DecodeError as error:
+        raise BadFrame("$", str(error)) from None
+    except RecursionError:
+        raise BadFrame("$", "JSON is nested too deeply") from None
+
+
+def _ref_of(text: str) -> Ref:
+    try:
+        return _mark_decoder.decode(text).ref
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+class _Told(Struct, frozen=True):
+    event: str
+    data: Any
+
+
+class _Answer(Struct, frozen=True, omit_defaults=True):
+    event: str
+    data: Any
+    ref: Ref = None
+
+
+class Plain:
+    """`Dialect` of `/ws`. Has no state: one instance serves every socket."""
+
+    def event(self, event: Event) -> bytes:
+        return text_frame(encode(_Told(event.name, event)))
+
+    def reply(self, ref: Ref, data: Any) -> bytes:
+        return text_frame(encode(_Answer("reply", data, ref)))
+
+    def error(self, ref: Ref, data: dict[str, Any]) -> bytes:
+        return text_frame(encode(_Answer("error", data, ref)))
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unmasked, final text frame (RFC 6455, section 5.2): what a server sends, once for all members."""
+    size = len(payload)
+    if size < _LEN_16:
+        return bytes((_TEXT_FIN, size)) + payload
+    if size < 1 << 16:
+        return bytes((_TEXT_FIN, _LEN_16, size >> 8, size & 255)) + payload
+    return bytes((_TEXT_FIN, _LEN_64)) + size.to_bytes(8, "big") + payload

@@ -1,0 +1,112 @@
+"""Every WebSocket of this process, findable by session and by user, and watched over.
+
+`watch` is one task for all of them: it pings the silent, cuts the dead and those whose goodbye was not answered, and closes
+those whose token has run out. Ten thousand timers would cost more than the sockets.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, Protocol
+
+import trio
+from wsproto.events import Ping
+
+from brewd.edge.ws.outbox import Outbox
+from brewd.people.tokens import Identity
+from brewd.runtime.clock import Clock
+
+HEARTBEAT_S = 25.0
+"""A socket silent for this long is pinged; one silent for twice as long is dead."""
+
+SWEEP_S = 1.0
+SWEEP_SHARES = 5
+"""Each sweep looks at one share of the sockets, so that none of them waits for a long loop."""
+
+TOKEN_EXPIRED = 4001
+SESSION_REVOKED = 4002
+DEAD = 1001
+
+
+class Connected(Protocol):
+    """A connection, as far as it can be managed from outside."""
+
+    outbox: Outbox
+    identity: Identity | None
+    heard_s: float
+    until_ms: float
+    draining: bool
+
+
+class Sockets:
+    """Owns the index. `add` and `remove` are the connection's own; everything else is for those who manage people."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._all: dict[int, Connected] = {}
+        self._by_session: dict[str, set[int]] = {}
+        self._by_user: dict[str, set[int]] = {}
+        self._next = 0
+        self._share = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, connection: Connected) -> int:
+        self._next += 1
+        self._all[self._next] = connection
+        return self._next
+
+    def identified(self, number: int, identity: Identity) -> None:
+        """The connection has said who it is."""
+        self._by_session.setdefault(identity.session_id, set()).add(number)
+        self._by_user.setdefault(identity.user_id, set()).add(number)
+
+    def remove(self, number: int) -> None:
+        connection = self._all.pop(number)
+        if connection.identity is None:
+            return
+        for index, key in ((self._by_session, connection.identity.session_id), (self._by_user, connection.identity.user_id)):
+            numbers = index[key]
+            numbers.discard(number)
+            if not numbers:
+                del index[key]
+
+    def close_session(self, session_id: str, code: int, reason: str) -> int:
+        """Close every socket of a session; how many there were."""
+        return self._close(self._by_session.get(session_id, set()), code, reason)
+
+    def close_user(self, user_id: str, code: int, reason: str) -> int:
+        """Close every socket of a user; how many there were."""
+        return self._close(self._by_user.get(user_id, set()), code, reason)
+
+    def all(self) -> list[Connected]:
+        return list(self._all.values())
+
+    def sessions(self) -> list[Identity]:
+        """One identity for each session that is connected."""
+        return [identity for numbers in self._by_session.values() for n in list(numbers)[:1] if (identity := self._all[n].identity) is not None]
+
+    async def watch(self) -> NoReturn:
+        while True:
+            await trio.sleep(SWEEP_S)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Look at the next share of the sockets."""
+        self._share = (self._share + 1) % SWEEP_SHARES
+        now_s, now_ms = trio.current_time(), self._clock.now_ms()
+        for number, connection in list(self._all.items()):
+            if number % SWEEP_SHARES != self._share:
+                continue
+            outbox = connection.outbox
+            if now_s >= outbox.cut_at_s or now_s - connection.heard_s > 2 * HEARTBEAT_S:
+                outbox.abort()
+            elif now_ms >= connection.until_ms:
+                outbox.close(TOKEN_EXPIRED, "the access token has expired")
+            elif now_s - connection.heard_s > HEARTBEAT_S:
+                outbox.control(Ping())
+
+    def _close(self, numbers: set[int], code: int, reason: str) -> int:
+        for number in list(numbers):
+            self._all[number].outbox.close(code, reason)
+        return len(numbers)
