@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart_trio import QuartTrio
 
-from brewd.edge.http import auth, body, cafes, endpoint, headers, health, openapi, pages, problem, users
+from brewd.edge.http import auth, body, cafes, chat, endpoint, headers, health, openapi, pages, problem, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
 
 __all__ = ["Directory", "HttpParts", "Ref", "create_app"]
@@ -24,7 +24,7 @@ def create_app(parts: HttpParts) -> QuartTrio:
     )
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    endpoints = (*health.ENDPOINTS, *auth.ENDPOINTS, *users.ENDPOINTS, *cafes.ENDPOINTS)
+    endpoints = (*health.ENDPOINTS, *auth.ENDPOINTS, *users.ENDPOINTS, *chat.ENDPOINTS, *cafes.ENDPOINTS)
     problem.install(app, parts.ids)
     headers.install(app, origins=parts.config.server.origins, https=parts.config.public_url.startswith("https:"))
     endpoint.install(app, parts, endpoints)

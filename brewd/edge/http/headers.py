@@ -9,9 +9,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 _API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
-_PAGE_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_PAGE_POLICY: Final = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE"
 _PREFLIGHT_S: Final = "600"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-import brewd
+from brewd import __version__
 from brewd.edge.http.endpoint import Endpoint
 from brewd.edge.http.problem import MEDIA_TYPE, Problem, title_of
 from brewd.errors import STATUS
@@ -30,7 +30,7 @@ def document(endpoints: Sequence[Endpoint], public_url: str) -> dict[str, Any]:
         paths[path][endpoint.method.lower()] = _operation(endpoint, schema_of, components)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "brewd", "version": brewd.__version__, "description": "A realtime community of a café. Errors are RFC 9457 problems."},
+        "info": {"title": "brewd", "version": __version__, "description": "A realtime community of a café. Errors are RFC 9457 problems."},
         "servers": [{"url": public_url}],
         "paths": paths,
         "components": {

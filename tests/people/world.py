@@ -1,0 +1,71 @@
+"""Everything in `brewd.people`, wired over a real Postgres, for tests."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from brewd.people.cafes import Cafes
+from brewd.people.join import JoinAnswer, JoinRequest, Joins
+from brewd.people.keys import KeyRing
+from brewd.people.passwords import Passwords
+from brewd.people.receipts import Printed, Receipts
+from brewd.people.records import Cafe
+from brewd.people.sessions import Sessions
+from brewd.people.staff import Staff
+from brewd.people.tokens import Tokens
+from brewd.people.users import Users
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+from brewd.store.postgres import Postgres
+
+ACCESS_TTL_S = 3600
+USER_TTL_S = 86_400
+JOIN_TTL_S = 900
+
+
+class World(Struct, frozen=True, kw_only=True):
+    pg: Postgres
+    clock: Clock
+    ids: Ids
+    keys: KeyRing
+    tokens: Tokens
+    sessions: Sessions
+    cafes: Cafes
+    staff: Staff
+    receipts: Receipts
+    joins: Joins
+    users: Users
+
+    async def cafe(self, **fields: object) -> Cafe:
+        return await self.cafes.add(**{"name": "Corner", **fields})
+
+    async def receipt(self, cafe: Cafe, receipt_id: str = "r-1") -> Printed:
+        return await self.receipts.issue(cafe.id, receipt_id)
+
+    async def join(self, cafe: Cafe, receipt_id: str = "r-1", patron_key: str | None = None) -> JoinAnswer:
+        return await self.join_with(cafe, await self.receipt(cafe, receipt_id), patron_key=patron_key)
+
+    async def join_with(self, cafe: Cafe, printed: Printed, *, token: str | None = None, patron_key: str | None = None) -> JoinAnswer:
+        request = JoinRequest(cafe_id=cafe.id, username=printed.username, join_token=token or printed.join_token, patron_key=patron_key)
+        return await self.joins.join(request, "192.0.2.7")
+
+
+def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
+    keys = KeyRing.in_memory(clock=clock, ids=ids, lifetime_s=USER_TTL_S)
+    tokens = Tokens(clock=clock, ids=ids, keys=keys, access_ttl_s=ACCESS_TTL_S)
+    sessions = Sessions(pg=pg, clock=clock, ids=ids, tokens=tokens, user_ttl_s=USER_TTL_S)
+    cafes = Cafes(pg=pg, clock=clock, ids=ids)
+    hasher = Passwords(time_cost=1, memory_kib=64)
+    return World(
+        pg=pg,
+        clock=clock,
+        ids=ids,
+        keys=keys,
+        tokens=tokens,
+        sessions=sessions,
+        cafes=cafes,
+        staff=Staff(pg=pg, clock=clock, ids=ids, hasher=hasher, sessions=sessions),
+        receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url="https://cafe.example", ttl_s=JOIN_TTL_S),
+        joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
+        users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
+    )
