@@ -21,7 +21,7 @@ from brewd.config_file import ConfigErrors, ConfigProblem, Inline, Section, deco
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Address", "Config", "ConfigErrors", "ConfigProblem", "load", "parse_address", "render_defaults"]
+__all__ = ["Address", "Config", "ConfigErrors", "ConfigProblem", "load", "parse_address", "render_config", "render_defaults", "without_secrets"]
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -256,6 +256,28 @@ def render_defaults() -> str:
     return head + render(Config())
 
 
+def render_config(config: Config) -> str:
+    """`config` as a TOML file that loads as the same config."""
+    return render(config).removeprefix("\n")
+
+
+def without_secrets(config: Config) -> Config:
+    """The same, fit to be shown: the passwords in its URLs are stars."""
+    change = msgspec.structs.replace
+    return change(
+        config,
+        postgres=change(config.postgres, url=_starred(config.postgres.url), replica_url=_starred(config.postgres.replica_url)),
+        redis=change(config.redis, url=_starred(config.redis.url)),
+        observe=change(config.observe, sentry_dsn=_starred(config.observe.sentry_dsn), otlp=_starred(config.observe.otlp)),
+    )
+
+
+def _starred(url: str) -> str:
+    """The password of `scheme://user:password@host`, and one given as a parameter, replaced."""
+    hidden = re.sub(r"(://[^:/@?]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden)
+
+
 _FILES: Final = ("data.dir", "auth.secret_file", "agent.api_key_file", "server.tls.cert", "server.tls.key")
 """Keys that hold a path, taken relative to the config file."""
 
@@ -321,14 +343,18 @@ def _check_urls(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _check_sizes(config: Config) -> Iterator[tuple[str, str]]:
-    room = config.room
+    """Sizes that do not fit together are blamed on the one of the two that was changed."""
+    room, journal = config.room, config.journal
     needed_bytes = room.message_max_chars * 4 + 512
     if room.frame_max_bytes < needed_bytes:
-        yield "room.frame_max_bytes", f"a message of {room.message_max_chars} characters can need a frame of {needed_bytes} bytes"
+        key = "message_max_chars" if room.frame_max_bytes == Room().frame_max_bytes else "frame_max_bytes"
+        yield f"room.{key}", f"{room.message_max_chars} characters can need {needed_bytes} bytes, and room.frame_max_bytes is {room.frame_max_bytes}"
     if room.outbox_max_bytes < room.frame_max_bytes:
-        yield "room.outbox_max_bytes", f"must hold at least one frame ({room.frame_max_bytes} bytes)"
-    if config.journal.pending_max < config.journal.batch_max:
-        yield "journal.pending_max", f"must hold at least one batch ({config.journal.batch_max})"
+        key = "frame_max_bytes" if room.outbox_max_bytes == Room().outbox_max_bytes else "outbox_max_bytes"
+        yield f"room.{key}", f"a frame of {room.frame_max_bytes} bytes does not fit into room.outbox_max_bytes, which is {room.outbox_max_bytes}"
+    if journal.pending_max < journal.batch_max:
+        key = "batch_max" if journal.pending_max == Journal().pending_max else "pending_max"
+        yield f"journal.{key}", f"a batch of {journal.batch_max} does not fit into journal.pending_max, which is {journal.pending_max}"
 
 
 def _readable(path: Path) -> bool:

@@ -342,10 +342,10 @@ def locate(text: str) -> dict[Path_, int]:
     table: Path_ = ()
     i = 0
     while i < len(tokens):
-        token, line = tokens[i]
-        if token == "\n":
+        found, line = tokens[i]
+        if found == "\n":
             i += 1
-        elif token == "[":
+        elif found == "[":
             table, i = _dotted(tokens, i + 1, "]")
             lines[table] = line
         else:

@@ -28,14 +28,14 @@ class CafeFields(Params, frozen=True, kw_only=True):
 
     name: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
-    wifi_ssid: str | None | UnsetType = UNSET
-    latitude: float | None | UnsetType = UNSET
-    longitude: float | None | UnsetType = UNSET
+    wifi_ssid: str | UnsetType | None = UNSET
+    latitude: float | UnsetType | None = UNSET
+    longitude: float | UnsetType | None = UNSET
     radius_meters: int | UnsetType = UNSET
     cidrs: list[str] | UnsetType = UNSET
     join_policy: str | UnsetType = UNSET
     timezone: str | UnsetType = UNSET
-    profile: str | None | UnsetType = UNSET
+    profile: str | UnsetType | None = UNSET
     menu: list[Any] | UnsetType = UNSET
 
     def given(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def cafe_methods(*, cafes: Cafes, directory: Directory) -> dict[str, Method]:
 
     async def revive(params: OneCafe) -> dict[str, Any]:
         cafe = await cafes.get(str(params.cafe_id))
-        return _answer(cafe, directory.revive(cafe.id) if cafe.id in _running(directory) else None)
+        return _answer(cafe, await directory.revive(cafe.id) if cafe.id in _running(directory) else None)
 
     async def stop(params: OneCafe) -> dict[str, Any]:
         cafe = await cafes.get(str(params.cafe_id))

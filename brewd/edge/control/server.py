@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -162,11 +162,8 @@ def _invalid_params(error: msgspec.ValidationError) -> wire.Failure:
 async def _refuse(stream: trio.SocketStream, failure: wire.Failure) -> None:
     """Say why, and close."""
     async with stream:
-        with trio.move_on_after(1):
-            try:
-                await stream.send_all(wire.encode_failure(None, failure))
-            except trio.BrokenResourceError:
-                pass
+        with trio.move_on_after(1), suppress(trio.BrokenResourceError):
+            await stream.send_all(wire.encode_failure(None, failure))
 
 
 def _peer_uid(stream: trio.SocketStream) -> int:

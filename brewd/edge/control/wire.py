@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jsonrpc: str
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
-    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
+    id: int | str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Failure(msgspec.Struct, frozen=True):

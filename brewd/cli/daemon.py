@@ -1,0 +1,59 @@
+"""Runs the daemon in this process, and turns what keeps it from starting into one clear line."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from brewd.cli import output
+from brewd.cli.output import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from brewd.config import Config
+
+
+def run_daemon(config: Config, *, dev: bool = False, ready: Callable[[Any], Awaitable[None]] | None = None) -> int:
+    """The daemon's exit code. What an operator can put right ends the command in words; anything else is a bug and keeps its traceback."""
+    import trio
+
+    from brewd import daemon
+
+    async def main() -> int:
+        return await daemon.run(config, dev=dev, ready=ready)
+
+    try:
+        return trio.run(main)
+    except (Exception, BaseExceptionGroup) as error:
+        explained = [text for text in map(_explain, _leaves(error)) if text]
+        if not explained:
+            raise
+        raise Exit(output.FAILED, explained[0]) from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors inside nested groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _explain(error: BaseException) -> str:
+    """A sentence for an operator, or nothing when there is none."""
+    from brewd.edge.control.server import ControlSocketBusy
+    from brewd.edge.listener import PortInUse
+    from brewd.people.keys import KeyFileError
+    from brewd.runtime.supervisor import GaveUp
+    from brewd.store.embedded import EmbeddedError
+    from brewd.store.migrate import MigrationError
+
+    if isinstance(error, PortInUse):
+        return f"{error}; another brewd may run there: stop it, or listen elsewhere (server.listen, --listen)"
+    if isinstance(error, ControlSocketBusy | KeyFileError | EmbeddedError | MigrationError | GaveUp):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EADDRNOTAVAIL, errno.ENOSPC, errno.EROFS):
+        return f"{error.filename or 'server.listen'}: {error.strerror or error}"
+    return ""
