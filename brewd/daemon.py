@@ -32,6 +32,7 @@ from brewd.edge.http.app import create_app
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.server import HttpServer
 from brewd.edge.listener import Listener, bind
+from brewd.edge.ws.connection import READ_BYTES
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
@@ -153,7 +154,7 @@ async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, 
         stack.callback(flushers.cancel_scope.cancel)
         socket_parts = SocketParts(
             clock=clock, tokens=people.tokens, sessions=people.sessions, directory=directory, messages=stores.messages, sockets=sockets, dialect=Plain(),
-            nursery=flushers, frame_max_bytes=config.room.frame_max_bytes, outbox_max_bytes=config.room.outbox_max_bytes,
+            nursery=flushers, frame_max_bytes=config.room.frame_max_bytes, outbox_max_bytes=config.room.outbox_max_bytes, buffer=memoryview(bytearray(READ_BYTES)),
         )  # fmt: skip
         app = create_app(_http_parts(config, clock, ids, stores, people, directory, health))
         tls = _tls(config)

@@ -123,54 +123,45 @@ class Listener:
                 sock.close()
 
     async def _serve_plain(self, sock: socket.socket) -> None:
-        head: Head | None = None
         with trio.move_on_after(HEAD_S) as limit:
-            try:
-                head = await read_head(lambda: _receive(sock))
-            except BadHead as bad:
-                await _send_all(sock, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
-                return
+            opened = await self._open(sock, None)
         if limit.cancelled_caught:
             with contextlib.suppress(BlockingIOError):
                 sock.send(handshake.refusal(Rejected("invalid_request", f"The request head took longer than {HEAD_S:g} s."), 408))
             return
-        if head is None:
-            return
-        if not head.upgrades_to_websocket:
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-            await self._http.serve(stream, head.raw + head.rest)
-            return
-        try:
-            upgrade = handshake.check(head, origins=self._origins)
-            identity = self._identify(upgrade.token)
-        except Rejected as rejected:
-            await _send_all(sock, handshake.refusal(rejected))
-            return
-        sock.send(upgrade.accept)  # fits into the empty buffer of a new socket
-        await WebSocket(parts=self._parts, sock=sock, stream=None, identity=identity).run(head.rest)
+        del limit
+        if isinstance(opened, Head):
+            await self._http.serve(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), opened.raw + opened.rest)
+        elif opened is not None:
+            await opened.run()
 
     async def _serve_stream(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
         stream = trio.SSLStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), tls, server_side=True, https_compatible=True)
-        head: Head | None = None
+        opened: Head | WebSocket | None = None
         with trio.move_on_after(HEAD_S):
             await stream.do_handshake()
-            try:
-                head = await read_head(lambda: _receive_some(stream))
-            except BadHead as bad:
-                await stream.send_all(handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
-        if head is None:
-            return
-        if not head.upgrades_to_websocket:
-            await self._http.serve(stream, head.raw + head.rest)
-            return
+            opened = await self._open(sock, stream)
+        if isinstance(opened, Head):
+            await self._http.serve(stream, opened.raw + opened.rest)
+        elif opened is not None:
+            await opened.run()
+
+    async def _open(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> Head | WebSocket | None:
+        """Read the head and answer an upgrade: the open socket; the head of any other request; None when there is nothing to serve."""
         try:
+            head = await read_head(lambda: _receive(sock, stream))
+            if head is None or not head.upgrades_to_websocket:
+                return head
             upgrade = handshake.check(head, origins=self._origins)
             identity = self._identify(upgrade.token)
+        except BadHead as bad:
+            await _send_all(sock, stream, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
+            return None
         except Rejected as rejected:
-            await stream.send_all(handshake.refusal(rejected))
-            return
-        await stream.send_all(upgrade.accept)
-        await WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity).run(head.rest)
+            await _send_all(sock, stream, handshake.refusal(rejected))
+            return None
+        await _send_all(sock, stream, upgrade.accept)
+        return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, first=head.rest)
 
     def _identify(self, token: str | None) -> Identity | None:
         if token is None:
@@ -181,18 +172,18 @@ class Listener:
         return identity
 
 
-async def _receive(sock: socket.socket) -> bytes:
+async def _receive(sock: socket.socket, stream: trio.abc.Stream | None) -> bytes:
+    if stream is not None:
+        return bytes(await stream.receive_some(65536))
     while True:
         await trio.lowlevel.wait_readable(sock)
         with contextlib.suppress(BlockingIOError):
             return sock.recv(65536)
 
 
-async def _receive_some(stream: trio.abc.Stream) -> bytes:
-    return bytes(await stream.receive_some(65536))
-
-
-async def _send_all(sock: socket.socket, data: bytes) -> None:
-    """For small answers that end a connection. A peer that does not even take those is cut after a second."""
-    with trio.move_on_after(1):
-        await trio.SocketStream(trio.socket.from_stdlib_socket(sock)).send_all(data)
+async def _send_all(sock: socket.socket, stream: trio.abc.Stream | None, data: bytes) -> None:
+    """For the first, small answer on a new connection: the kernel's empty buffer takes it whole."""
+    if stream is not None:
+        await stream.send_all(data)
+    else:
+        sock.send(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import trio
 
@@ -34,9 +35,14 @@ class Clock:
         return (at_ms - self._base_ms) / 1000
 
 
+@lru_cache(maxsize=16)
+def _to_the_second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+
+
 def rfc3339(at_ms: int) -> str:
     """`2026-11-22T10:00:00.000Z` for a wall time in ms."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+    return f"{_to_the_second(at_ms // 1000)}{at_ms % 1000:03d}Z"
 
 
 def as_datetime(at_ms: int) -> datetime:

@@ -11,21 +11,29 @@ from brewd.runtime.clock import Clock
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U, so it survives being read aloud
 
 
+_POOL_BYTES = 1024  # one call to the operating system serves a hundred message ids
+
+
 class Ids:
     """Makes ids and secrets from `entropy(n) -> n bytes` (the operating system's by default)."""
 
-    __slots__ = ("_clock", "_entropy")
+    __slots__ = ("_clock", "_entropy", "_pool", "_used")
 
     def __init__(self, clock: Clock, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
         self._entropy = entropy
+        self._pool = b""
+        self._used = 0
 
     def uuid7(self) -> str:
         """A time-ordered UUID (RFC 9562, section 5.7): rows written together lie together in their index."""
-        stamp = (self._clock.now_ms() & 0xFFFFFFFFFFFF) << 80
-        noise = int.from_bytes(self._entropy(10), "big")
-        rand_a = (noise >> 64) & 0x0FFF
-        return str(uuid.UUID(int=stamp | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | noise & (1 << 62) - 1))
+        if self._used + 10 > len(self._pool):
+            self._pool, self._used = self._entropy(_POOL_BYTES), 0
+        noise = int.from_bytes(self._pool[self._used : self._used + 10], "big")
+        self._used += 10
+        value = (self._clock.now_ms() & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64 | 0b10 << 62 | noise & (1 << 62) - 1
+        digits = f"{value:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def uuid4(self) -> str:
         """A random UUID: says nothing about when it was made."""

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 
 import trio
 from msgspec import Struct
-from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong
 
 from brewd.cafe import commands as c
@@ -68,20 +67,22 @@ class Parts(Struct, frozen=True):
     nursery: trio.Nursery
     frame_max_bytes: int
     outbox_max_bytes: int
+    buffer: memoryview
+    """What every socket reads into; it holds nothing across an await."""
 
 
 class WebSocket:
-    """`stream` carries the bytes when they are encrypted; otherwise the socket itself does."""
+    """`stream` carries the bytes when they are encrypted; otherwise the socket itself does. `first`: bytes that came with the handshake."""
 
-    __slots__ = ("_bad_frames", "_bad_since_s", "_inbound", "_number", "_parts", "_ref", "_sock", "_stream", "_to", "_who", "draining", "heard_s", "identity", "outbox", "until_ms")
+    __slots__ = ("_bad_frames", "_bad_since_s", "_first", "_inbound", "_number", "_parts", "_ref", "_sock", "_stream", "_to", "_who", "draining", "heard_s", "identity", "outbox", "until_ms")
 
-    def __init__(self, *, parts: Parts, sock: socket.socket, stream: trio.abc.Stream | None, identity: Identity | None) -> None:
-        ws = Connection(ConnectionType.SERVER)
+    def __init__(self, *, parts: Parts, sock: socket.socket, stream: trio.abc.Stream | None, identity: Identity | None, first: bytes) -> None:
         self._parts = parts
         self._sock = sock
+        self._first = first
         self._stream = stream
-        self._inbound = InBound(ws, parts.frame_max_bytes)
-        self.outbox = Outbox(sock=sock, stream=stream, ws=ws, dialect=parts.dialect, limit_bytes=parts.outbox_max_bytes, nursery=parts.nursery)
+        self._inbound = InBound(parts.frame_max_bytes)
+        self.outbox = Outbox(sock=sock, stream=stream, inbound=self._inbound, dialect=parts.dialect, limit_bytes=parts.outbox_max_bytes, nursery=parts.nursery)
         self.identity: Identity | None = None
         self.heard_s = trio.current_time()
         self.until_ms: float = math.inf
@@ -95,24 +96,25 @@ class WebSocket:
         if identity is not None:
             self._admit(identity)
 
-    async def run(self, rest: bytes) -> None:
-        """Serve the socket until it ends. `rest`: bytes that came with the handshake. The caller closes the socket afterwards."""
+    async def run(self) -> None:
+        """Serve the socket until it ends. The caller closes the socket afterwards."""
+        first, self._first = self._first, b""
         try:
             if self.identity is None:
                 with trio.move_on_after(AUTH_S):
-                    await self._read(rest, lambda: self.identity is None)
-                    rest = b""
+                    await self._read(first, lambda: self.identity is None)
+                    first = b""
                 if self.identity is None:
                     self.outbox.close(POLICY, f"no auth within {AUTH_S:g} s")
                     return
-            await self._read(rest, lambda: True)
+            await self._read(first, lambda: True)
         finally:
             self._parts.sockets.remove(self._number)
             if self._ref is not None:
                 self._ref.detach(self._to)
 
     async def _read(self, data: bytes, go_on: Callable[[], bool]) -> None:
-        sock = self._sock
+        sock, buffer = self._sock, self._parts.buffer
         while True:
             if data:
                 try:
@@ -125,12 +127,13 @@ class WebSocket:
             if self._stream is not None:
                 data = bytes(await self._stream.receive_some(READ_BYTES))
             else:
+                data = b""
                 await trio.lowlevel.wait_readable(sock)
                 try:
-                    data = sock.recv(READ_BYTES)
+                    size = sock.recv_into(buffer)
                 except BlockingIOError:
-                    data = b""
                     continue
+                data = bytes(buffer[:size])
             if not data:
                 return
             self.heard_s = trio.current_time()

@@ -1,14 +1,15 @@
-"""From bytes to text messages: wsproto speaks RFC 6455, and this bounds what it may gather.
+"""From bytes to text messages.
 
-`InBound.feed` takes what came from the socket and yields whole text messages, pings, pongs and the close, in order. What breaks
-the protocol or a bound is a `ProtocolError` that names the close code.
+Nearly every frame a client sends is one whole, masked, final text frame; those are read here, since this is where the edge spends
+its time. Everything else of RFC 6455 (control frames, fragments, whatever breaks the rules) goes, frame by whole frame, to
+wsproto, which exists from the first such frame on: an idle socket does without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsproto.connection import Connection
+from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
@@ -17,40 +18,76 @@ from brewd.errors import ProtocolError
 FRAGMENTS_MAX = 64
 """Fragments one message may come in: a flood of empty ones would otherwise cost without ever growing."""
 
-TOO_BIG = 1009
-UNSUPPORTED = 1003
-POLICY = 1008
 PROTOCOL = 1002
+NOT_UTF8 = 1007
+POLICY = 1008
+TOO_BIG = 1009
+
+_TEXT_FIN = 0x81
+_MASKED = 0x80
+_LEN_16 = 126
+_LEN_64 = 127
 
 
 class InBound:
-    """One socket's receiving side. `message_max_bytes` bounds a message over all its fragments."""
+    """One socket's receiving side. `message_max_bytes` bounds a message over all its fragments, and what is held of an unfinished frame."""
 
-    __slots__ = ("_fragments", "_max_bytes", "_size_bytes", "_text", "ws")
+    __slots__ = ("_fragments", "_max_bytes", "_rest", "_size_bytes", "_text", "_ws")
 
-    def __init__(self, ws: Connection, message_max_bytes: int) -> None:
-        self.ws = ws
+    def __init__(self, message_max_bytes: int) -> None:
         self._max_bytes = message_max_bytes
+        self._rest = b""
+        self._ws: Connection | None = None
         self._text = ""
         self._size_bytes = 0
         self._fragments = 0
 
+    @property
+    def ws(self) -> Connection:
+        """The protocol object, also for what is sent as control frames."""
+        if self._ws is None:
+            self._ws = Connection(ConnectionType.SERVER)
+        return self._ws
+
     def feed(self, data: bytes) -> Iterator[str | bytes | Ping | Pong | CloseConnection]:
-        """What `data` completes. Binary messages come as `b""`: nobody here reads them."""
+        """What `data` completes, in order. A binary message comes as `b""`: nobody here reads them. Raises `ProtocolError`."""
+        data = self._rest + data if self._rest else data
+        self._rest = b""
+        at, end = 0, len(data)
+        while end - at >= 2:
+            first, size = data[at], data[at + 1] & 127
+            masked = data[at + 1] & _MASKED
+            start = at + 2
+            if size >= _LEN_16:
+                start += 2 if size == _LEN_16 else 8
+                if end < start:
+                    break
+                size = int.from_bytes(data[at + 2 : start], "big")
+            if size > self._max_bytes:
+                raise ProtocolError(TOO_BIG, f"a message may have {self._max_bytes} bytes")
+            if masked:
+                start += 4
+            if end < start + size:
+                break
+            if first == _TEXT_FIN and masked and not self._fragments:
+                yield _unmasked(data[start - 4 : start], data[start : start + size])
+            else:
+                yield from self._other(data[at : start + size])
+            at = start + size
+        self._rest = data[at:]
+
+    def _other(self, frame: bytes) -> Iterator[str | bytes | Ping | Pong | CloseConnection]:
         try:
-            self.ws.receive_data(data)
+            self.ws.receive_data(frame)
             for event in self.ws.events():
                 if isinstance(event, TextMessage):
-                    if event.message_finished and not self._fragments:
-                        self._check_size(len(event.data) if event.data.isascii() else len(event.data.encode()))
-                        yield event.data
-                    else:
-                        text = self._gather(event)
-                        if text is not None:
-                            yield text
+                    text = self._gather(event)
+                    if text is not None:
+                        yield text
                 elif isinstance(event, BytesMessage):
-                    self._check_size(self._size_bytes + len(event.data))
+                    self._count(len(event.data))
                     if event.message_finished:
+                        self._fragments = self._size_bytes = 0
                         yield b""
                 elif isinstance(event, Ping | Pong | CloseConnection):
                     yield event
@@ -60,17 +97,28 @@ class InBound:
 
     def _gather(self, event: TextMessage) -> str | None:
         """Add a fragment; the message when it is whole."""
-        self._fragments += 1
-        if self._fragments > FRAGMENTS_MAX:
-            raise ProtocolError(POLICY, f"more than {FRAGMENTS_MAX} fragments in one message")
-        self._size_bytes += len(event.data.encode())
-        self._check_size(self._size_bytes)
+        self._count(len(event.data.encode()))
         self._text += event.data
         if not event.message_finished:
             return None
         text, self._text, self._size_bytes, self._fragments = self._text, "", 0, 0
         return text
 
-    def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self._max_bytes:
+    def _count(self, size_bytes: int) -> None:
+        self._fragments += 1
+        self._size_bytes += size_bytes
+        if self._fragments > FRAGMENTS_MAX:
+            raise ProtocolError(POLICY, f"more than {FRAGMENTS_MAX} fragments in one message")
+        if self._size_bytes > self._max_bytes:
             raise ProtocolError(TOO_BIG, f"a message may have {self._max_bytes} bytes")
+
+
+def _unmasked(mask: bytes, payload: bytes) -> str:
+    """The text under the mask (RFC 6455, section 5.3), as one exclusive-or of two long numbers."""
+    size = len(payload)
+    stream = (mask * (size // 4 + 1))[:size]
+    plain = (int.from_bytes(payload, "little") ^ int.from_bytes(stream, "little")).to_bytes(size, "little")
+    try:
+        return plain.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(NOT_UTF8, "text frames must be UTF-8") from None

@@ -13,12 +13,12 @@ import socket
 from collections import deque
 
 import trio
-from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Ping, Pong
 from wsproto.utilities import LocalProtocolError
 
 from brewd.cafe.events import Lagged
 from brewd.cafe.fanout import Dialect
+from brewd.edge.ws.inbound import InBound
 
 FAREWELL_S = 3.0
 """How long a socket may take, after it was told goodbye, to drain and to answer the close frame."""
@@ -30,10 +30,10 @@ class Outbox:
     """`stream`: what to send through when bytes must be encrypted on the way; then every push waits for the draining task."""
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_draining", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_withheld_to", "_ws", "closed", "cut_at_s", "dialect", "slow",
+        "_backlog", "_backlog_bytes", "_draining", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_inbound", "_withheld_to", "closed", "cut_at_s", "dialect", "slow",
     )  # fmt: skip
 
-    def __init__(self, *, sock: socket.socket, stream: trio.abc.SendStream | None, ws: Connection, dialect: Dialect, limit_bytes: int, nursery: trio.Nursery) -> None:
+    def __init__(self, *, sock: socket.socket, stream: trio.abc.SendStream | None, inbound: InBound, dialect: Dialect, limit_bytes: int, nursery: trio.Nursery) -> None:
         self.dialect = dialect
         self.slow = False
         self.closed = False
@@ -42,7 +42,7 @@ class Outbox:
         self._sock = sock
         self._send = sock.send
         self._stream = stream
-        self._ws = ws
+        self._inbound = inbound
         self._limit_bytes = limit_bytes
         self._nursery = nursery
         self._backlog: deque[bytes | memoryview] | None = None  # most sockets never have one
@@ -74,14 +74,14 @@ class Outbox:
         """Send a ping, or the pong to one; nothing once the peer or we have said goodbye."""
         if not self.closed:
             with contextlib.suppress(LocalProtocolError):
-                self.push(self._ws.send(event))
+                self.push(self._inbound.ws.send(event))
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye after what was pushed before, and nothing after it."""
         if self.closed:
             return
         with contextlib.suppress(LocalProtocolError):  # the peer was faster
-            self.push(self._ws.send(CloseConnection(code=code, reason=reason[:100])))
+            self.push(self._inbound.ws.send(CloseConnection(code=code, reason=reason[:100])))
         self.closed = True
         self.cut_at_s = trio.current_time() + FAREWELL_S
 
