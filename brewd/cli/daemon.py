@@ -26,8 +26,11 @@ def run_daemon(config: Config, *, dev: bool = False, ready: Callable[[Any], Awai
     try:
         return trio.run(main)
     except (Exception, BaseExceptionGroup) as error:
-        explained = [text for text in map(_explain, _leaves(error)) if text]
-        if not explained:
+        leaves = list(_leaves(error))
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            raise KeyboardInterrupt from None
+        explained = [_explain(leaf) for leaf in leaves]
+        if not all(explained):  # a bug among them
             raise
         raise Exit(output.FAILED, explained[0]) from None
 

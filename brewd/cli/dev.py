@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -129,25 +130,35 @@ def walk(demo: dict[str, Any]) -> str:
     """Shell lines from a receipt over joining to chatting; each works as pasted, in order."""
     cafe_id, staff, receipt = demo["cafe"]["id"], demo["staff"], demo["receipts"][0]
     login = json.dumps({"cafeId": cafe_id, "name": staff["name"], "password": staff["password"]})
-    bought = json.dumps({"cafeId": cafe_id, "receiptId": "till-1", "items": [{"name": "flat white", "quantity": 1}]})
+    bought = json.dumps({"cafeId": cafe_id, "receiptId": f"till-{receipt['username']}", "items": [{"name": "flat white", "quantity": 1}]})
     join = json.dumps({"cafeId": cafe_id, "username": receipt["username"], "joinToken": receipt["joinToken"]})
     pick = """python3 -c 'import json,sys; print(json.load(sys.stdin)["accessToken"])'"""
-    as_json = "-H 'content-type: application/json'"
+    curl, as_json, bearer = "curl -sS -w '\\n'", "-H 'content-type: application/json'", '-H "authorization: Bearer $TOKEN"'
     return "\n".join(
         [
             "# A till asks for a receipt:",
             f"URL={demo['url']} CAFE={cafe_id}",
-            f"BARISTA=$(curl -s $URL/api/auth/staff/login {as_json} -d '{login}' | {pick})",
-            f"curl -s $URL/api/auth/barista/generate-username -H \"authorization: Bearer $BARISTA\" {as_json} -d '{bought}'",
-            "# A customer joins with receipt 1, and looks around:",
-            f"TOKEN=$(curl -s $URL/api/auth/join {as_json} -d '{join}' | {pick})",
-            'curl -s $URL/api/users/me -H "authorization: Bearer $TOKEN"',
-            'curl -s $URL/api/chat/presence/$CAFE -H "authorization: Bearer $TOKEN"',
-            "# …chats, and reads what was said:",
-            *_CHAT,
-            'curl -s $URL/api/chat/messages/$CAFE -H "authorization: Bearer $TOKEN"',
+            f"BARISTA=$({curl} $URL/api/auth/staff/login {as_json} -d '{login}' | {pick})",
+            f"{curl} $URL/api/auth/barista/generate-username -H \"authorization: Bearer $BARISTA\" {as_json} -d '{bought}'",
+            "# A customer joins with receipt 1…",
+            f"TOKEN=$({curl} $URL/api/auth/join {as_json} -d '{join}' | {pick})",
+            f"{curl} $URL/api/users/me {bearer}",
+            "# …says something, and reads what was said:",
+            _SAY.format(python=sys.executable),
+            f"{curl} $URL/api/chat/messages/$CAFE {bearer}",
+            f"{curl} $URL/api/chat/presence/$CAFE {bearer}",
         ]
     )
 
 
-_CHAT: Final = ("",)
+_SAY: Final = """\
+{python} - "$URL" "$TOKEN" <<'END'
+import sys, trio
+from brewd.client import connect
+
+async def say(text):
+    async with connect(sys.argv[1], token=sys.argv[2]) as room:
+        await room.send(text)
+
+trio.run(say, "One flat white, please.")
+END"""

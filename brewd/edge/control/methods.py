@@ -9,7 +9,7 @@ from brewd.edge.control.operations import operation_methods
 from brewd.edge.control.people import staff_methods, user_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from brewd.cafe.directory import Directory
     from brewd.config import Config
@@ -31,10 +31,15 @@ def build_methods(
     health: Callable[[], Awaitable[dict[str, Any]]],
     drain: Callable[[], None],
     stop: Callable[[], None],
+    urls: Sequence[str] | None = None,
 ) -> dict[str, Method]:
-    """`health` answers what `GET /api/health` does; `drain` and `stop` ask the daemon to end, and return at once."""
+    """`health` answers what `GET /api/health` does; `drain` and `stop` ask the daemon to end, and return at once.
+
+    `urls`: where it really listens, for `status`; None: as configured.
+    """
+    listening = config.server.listen if urls is None else urls
     return {
-        **operation_methods(directory=directory, supervisor=supervisor, config=config, health=health, drain=drain, stop=stop),
+        **operation_methods(directory=directory, supervisor=supervisor, config=config, urls=listening, health=health, drain=drain, stop=stop),
         **cafe_methods(cafes=cafes, directory=directory),
         **staff_methods(staff=staff, cafes=cafes),
         **user_methods(users=users, cafes=cafes),

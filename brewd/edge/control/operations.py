@@ -12,7 +12,7 @@ from brewd.edge.control.server import Method, Params, method
 from brewd.runtime.log import set_level
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from brewd.cafe.directory import Directory
     from brewd.config import Config
@@ -28,18 +28,19 @@ def operation_methods(
     directory: Directory,
     supervisor: Supervisor,
     config: Config,
+    urls: Sequence[str],
     health: Callable[[], Awaitable[dict[str, Any]]],
     drain: Callable[[], None],
     stop: Callable[[], None],
 ) -> dict[str, Method]:
-    """`drain` and `stop` only ask for it: the answer goes out before the socket closes."""
+    """`urls`: where the daemon really listens. `drain` and `stop` only ask for it: the answer goes out before the socket closes."""
 
     async def status(_: Params) -> dict[str, Any]:
         rooms = directory.list()
         return {
             **await health(),
             "pid": os.getpid(),
-            "listen": config.server.listen,
+            "listen": urls,
             "dataDir": str(config.data.path),
             "cafes": {
                 "inUse": len(rooms),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Double(Params):
+class Double(Params, frozen=True, kw_only=True):
     number_of_cups: int
 
 

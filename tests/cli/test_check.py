@@ -1,0 +1,78 @@
+"""`brewd check` and `brewd migrate`, against real servers and against none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from brewd.store.migrate import migrations_dir
+from tests.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "brewd.toml"
+
+
+def test_a_good_config(run: Run, file: Path) -> None:
+    file.write_text("[room]\nhistory = 7\n")
+    assert run("check", "-c", str(file)) == (0, "", f"{file}: the config is good\n")
+    assert run("check", "-c", str(file), "--json").json == {"ok": True, "problems": [], "connections": {}}
+
+
+def test_a_bad_one_with_everything_that_is_wrong(run: Run, file: Path) -> None:
+    file.write_text("[room]\nhistry = 7\nidle_s = 0\n")
+    ran = run("check", "-c", str(file), "--json")
+    assert ran.code == 78
+    assert [(problem["line"], problem["key"], problem["nearest"]) for problem in ran.json["problems"]] == [
+        (2, "room.histry", "room.history"),
+        (3, "room.idle_s", None),
+    ]
+    assert ran.err == f"{file}:2: room.histry: unknown key; did you mean room.history?\n{file}:3: room.idle_s: must be a number above 0, not 0\n"
+
+
+def test_a_missing_file(run: Run, file: Path) -> None:
+    assert run("check", "-c", str(file)) == (78, "", f"{file}: cannot be read: No such file or directory\n")
+
+
+def test_the_stores_are_there(run: Run, file: Path, postgres_dsn: str, redis_url: str) -> None:
+    file.write_text(f'[postgres]\nurl = "{postgres_dsn}"\nreplica_url = "{postgres_dsn}"\n[redis]\nurl = "{redis_url}"\n')
+    ran = run("check", "-c", str(file), "--connect", "--json")
+    assert (ran.code, ran.json["connections"]) == (0, {"postgres": "ok", "replica": "ok", "redis": "ok"})
+
+
+def test_embedded_stores_are_not_connected_to(run: Run) -> None:
+    assert run("check", "--connect") == (0, "postgres  embedded\nredis     embedded\n", "the defaults: the config is good\n")
+
+
+def test_the_stores_are_not_there(run: Run, file: Path) -> None:
+    file.write_text('[postgres]\nurl = "postgresql://nobody:sesame@127.0.0.1:1/x"\n[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+    ran = run("check", "-c", str(file), "--connect")
+    assert ran.code == 1
+    assert ran.err == f"{file}: the config is good, but postgres and redis cannot be used\n"
+    assert "sesame" not in ran.out
+
+
+def test_migrate_finds_nothing_to_do(run: Run, file: Path, postgres_dsn: str) -> None:
+    file.write_text(f'[postgres]\nurl = "{postgres_dsn}"\n')
+    assert run("migrate", "-c", str(file)) == (0, "", "the database is up to date\n")
+    assert run("migrate", "-c", str(file), "--dry-run", "--json").json == {"pending": []}
+
+
+def test_migrate_brings_an_empty_database_up(run: Run, file: Path, empty_dsn: str) -> None:
+    file.write_text(f'[postgres]\nurl = "{empty_dsn}"\n')
+    names = sorted(path.name for path in migrations_dir().glob("*.sql"))
+    assert run("migrate", "-c", str(file), "--dry-run", "--json").json == {"pending": names}
+    assert run("migrate", "-c", str(file)).out.split() == names
+    assert run("migrate", "-c", str(file), "--json").json == {"applied": []}
+
+
+def test_migrate_without_a_postgres(run: Run, file: Path) -> None:
+    file.write_text('[postgres]\nurl = "postgresql://127.0.0.1:1/x"\n')
+    ran = run("migrate", "-c", str(file))
+    assert ran.code == 3
+    assert "Postgres does not answer" in ran.err

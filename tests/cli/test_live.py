@@ -1,0 +1,193 @@
+"""Every verb that talks to a daemon, against a real one."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import ROOT, Dev, Ran
+
+Brewd = Callable[..., Ran]
+NOBODY = "01a20581-0000-7000-8000-000000000000"
+
+
+def post(dev: Dev, path: str, body: dict[str, Any], token: str = "") -> tuple[int, dict[str, Any]]:
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
+    request = urllib.request.Request(dev.demo["url"] + path, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.fixture
+def cafe(brewd: Brewd) -> str:
+    return str(brewd("cafe", "add", "--name", "Corner", "--json").json["cafe"]["id"])
+
+
+def test_dev_is_ready_to_be_joined(dev: Dev) -> None:
+    demo = dev.demo
+    status, staff = post(dev, "/api/auth/staff/login", {"cafeId": demo["cafe"]["id"], "name": demo["staff"]["name"], "password": demo["staff"]["password"]})
+    assert status == 200
+    assert staff["staff"]["role"] == "barista"
+    first, second = demo["receipts"]
+    for receipt in (first, second):
+        status, _ = post(dev, "/api/auth/join", {"cafeId": demo["cafe"]["id"], "username": receipt["username"], "joinToken": receipt["joinToken"]})
+        assert status == 201
+        assert receipt["joinUrl"].startswith(demo["url"] + "/join#")
+
+
+def test_status(brewd: Brewd, dev: Dev) -> None:
+    ran = brewd("status")
+    assert ran.code == 0
+    assert ran.out.startswith("status        ok\n")
+    raw = brewd("status", "--json").json
+    assert raw["pid"] == dev.process.pid
+    assert raw["checks"]["postgres"] == "ok"
+    assert raw["cafes"]["quarantined"] == []
+
+
+def test_ps(brewd: Brewd) -> None:
+    assert "journal" in brewd("ps").out
+    assert brewd("ps", "--tree").out.startswith("brewd\n├─ ")
+    assert {"name": "journal", "state": "running", "restarts": 0, "supervisor": "brewd"} in brewd("ps", "--json").json
+    assert brewd("ps", "--tree", "--json").json["name"] == "brewd"
+
+
+def test_a_cafe_that_cannot_check_anybody_says_so(brewd: Brewd) -> None:
+    ran = brewd("cafe", "add", "--name", "Corner")
+    assert ran.code == 0
+    assert len(ran.out.strip()) == 36
+    assert "nobody can be checked to be there, and anyone with a receipt may join" in ran.err
+    ran = brewd("cafe", "set", ran.out.strip(), "--cidr", "203.0.113.7")
+    assert (ran.code, ran.err) == (0, "")
+    assert "networks      203.0.113.7/32" in ran.out
+    ran = brewd("cafe", "add", "--name", "Open", "--wifi-ssid", "Open", "--policy", "none")
+    assert "anyone with a receipt may join" in ran.err
+
+
+def test_a_cafe_with_everything(brewd: Brewd) -> None:
+    raw = brewd(
+        "cafe", "add", "--name", "Korb", "--address", "Ring 1", "--wifi-ssid", "Korb", "--latitude", "48.2", "--longitude", "16.37", "--radius-meters", "50",
+        "--cidr", "203.0.113.0/24", "--cidr", "2001:db8::/32", "--timezone", "Europe/Vienna", "--profile", "lively", "--policy", "all", "--json",
+    ).json["cafe"]  # fmt: skip
+    assert raw["joinNeeds"] == ["wifi", "location", "network"]
+    assert brewd("cafe", "show", raw["id"], "--json").json["cafe"] == raw
+    wanted = {
+        "name": "Korb",
+        "address": "Ring 1",
+        "wifiSsid": "Korb",
+        "latitude": 48.2,
+        "longitude": 16.37,
+        "radiusMeters": 50,
+        "cidrs": ["203.0.113.0/24", "2001:db8::/32"],
+        "timezone": "Europe/Vienna",
+        "profile": "lively",
+        "joinPolicy": "all",
+        "state": "idle",
+    }
+    assert {name: raw[name] for name in wanted} == wanted
+    bare = brewd("cafe", "set", raw["id"], "--wifi-ssid", "", "--latitude", "", "--longitude", "", "--cidr", "", "--profile", "", "--json").json["cafe"]
+    assert (bare["joinNeeds"], bare["profile"], bare["address"]) == ([], None, "Ring 1")
+
+
+def test_cafes_are_listed(brewd: Brewd, cafe: str, dev: Dev) -> None:
+    listed = brewd("cafe", "list").out
+    assert cafe in listed
+    assert dev.demo["cafe"]["id"] in listed
+    assert cafe in [one["id"] for one in brewd("cafe", "list", "--json").json["cafes"]]
+
+
+def test_a_cafe_that_runs_is_left_alone_by_revive_and_ended_by_stop(brewd: Brewd, cafe: str) -> None:
+    assert brewd("cafe", "revive", cafe).code == 0
+    assert brewd("cafe", "stop", cafe, "--json").json["cafe"]["state"] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (("cafe", "show", NOBODY), 4, "There is no such café."),
+        (("cafe", "revive", NOBODY), 4, "There is no such café."),
+        (("cafe", "set", NOBODY, "--name", "x"), 4, "There is no such café."),
+        (("cafe", "show", "corner"), 2, "cafeId: Invalid UUID"),
+        (("cafe", "set", NOBODY), 2, "nothing to set"),
+        (("cafe", "add", "--name", ""), 2, "name: must have 1 to 120 characters"),
+        (("cafe", "add", "--name", "x", "--latitude", "1"), 2, "latitude: needs longitude"),
+        (("cafe", "add", "--name", "x", "--profile", "wild"), 2, "there is no profile 'wild'"),
+        (("cafe", "add", "--name", "x", "--timezone", "Mars/Base"), 2, "is not a time zone"),
+        (("staff", "list", "--cafe", NOBODY), 4, "There is no such café."),
+        (("staff", "disable", NOBODY), 4, "There is no such staff member."),
+        (("user", "list", "--cafe", NOBODY), 4, "There is no such café."),
+        (("user", "add", "--cafe", NOBODY), 4, "There is no such café."),
+        (("user", "show", NOBODY), 4, "There is no such user."),
+    ],
+)
+def test_refusals_are_words_and_a_code(brewd: Brewd, argv: tuple[str, ...], code: int, words: str) -> None:
+    ran = brewd(*argv)
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+
+
+def test_staff(brewd: Brewd, cafe: str, dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+    typed("pass word \r\nnot this\n")
+    added = brewd("staff", "add", "--cafe", cafe, "--name", "Mia", "--role", "moderator", "--password-stdin", "--json").json["staff"]
+    login = {"cafeId": cafe, "name": "Mia", "password": "pass word "}
+    assert post(dev, "/api/auth/staff/login", login)[1]["staff"]["id"] == added["id"]
+
+    typed("again\n")
+    ran = brewd("staff", "add", "--cafe", cafe, "--name", "Mia", "--role", "barista", "--password-stdin")
+    assert (ran.code, ran.err) == (1, "brewd: The café already has staff named Mia.\n")
+    assert added["id"] in brewd("staff", "list", "--cafe", cafe).out
+
+    typed("new\n")
+    assert brewd("staff", "passwd", added["id"], "--password-stdin").code == 0
+    assert post(dev, "/api/auth/staff/login", login)[0] == 401
+    assert brewd("staff", "disable", added["id"], "--json").json["staff"]["disabledAt"]
+    assert post(dev, "/api/auth/staff/login", {**login, "password": "new"})[0] == 401
+
+    typed("")
+    assert brewd("staff", "passwd", added["id"], "--password-stdin").code == 2
+    assert "--password-stdin" in brewd("staff", "passwd", added["id"]).err
+
+
+def test_users(brewd: Brewd, cafe: str) -> None:
+    made = brewd("user", "add", "--cafe", cafe, "--count", "1001", "--json").json["users"]
+    assert len({user["id"] for user in made}) == len({user["username"] for user in made}) == 1001
+    assert set(made[0]) == {"id", "username", "accessToken"}
+    assert len(brewd("user", "list", "--cafe", cafe, "--json").json["users"]) == 1001
+    assert made[0]["username"] in brewd("user", "show", made[0]["id"]).out
+    assert brewd("user", "expire", made[0]["id"], "--json").json["user"]["endedAt"]
+    assert len(brewd("user", "list", "--cafe", cafe, "--json").json["users"]) == 1000
+    assert brewd("user", "add", "--cafe", cafe).out.count("\t") == 2
+
+
+def test_the_running_config(brewd: Brewd, dev: Dev) -> None:
+    assert f'dir = "{dev.demo["dataDir"]}"' in brewd("config", "show", "--running").out
+
+
+def start(*argv: str) -> Ran:
+    """A daemon that will not start, in a process of its own: one sets up logging and signals for the whole process."""
+    done = subprocess.run([sys.executable, "-m", "brewd", *argv], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_second_daemon_is_refused_in_one_line(dev: Dev, tmp_path: Path) -> None:
+    port = dev.demo["url"].rpartition(":")[2]
+    words = f"brewd: 127.0.0.1:{port} is in use already; another brewd may run there: stop it, or listen elsewhere (server.listen, --listen)\n"
+    assert start("dev", "--data", str(tmp_path / "other"), "--listen", f"127.0.0.1:{port}") == (1, "", words)
+    words = f"brewd: another brewd (process {dev.process.pid}) uses the data directory {dev.demo['dataDir']}\n"
+    assert start("dev", "--data", dev.demo["dataDir"], "--listen", "127.0.0.1:0") == (1, "", words)
