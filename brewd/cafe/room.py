@@ -250,7 +250,8 @@ def _redacted(room: Room, draft: Draft, message: Message | None) -> list[Effect]
     known = room.history.get(message.id)
     room.history.redact(message)
     told: list[Effect] = [] if known is not None and known.deleted else [Broadcast(e.MessageDeleted(message.id, room.cafe_id, message.seq))]
-    return told + [Reply(w.to, w.ref, e.DeleteAnswer(message)) for w in draft.waiters]
+    # A socket hears what was deleted by the event; whoever asked from outside (a negative address) gets it as the answer.
+    return told + [Reply(w.to, w.ref, e.DeleteAnswer(message) if w.to < 0 else {}) for w in draft.waiters]
 
 
 def _typing(room: Room, command: c.Typing, now_ms: int) -> list[Effect]:

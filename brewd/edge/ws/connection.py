@@ -19,9 +19,10 @@ from brewd.cafe import commands as c
 from brewd.cafe.directory import Directory
 from brewd.cafe.ref import CafeRef, State
 from brewd.edge.ws import plain
+from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound
 from brewd.edge.ws.outbox import Outbox
-from brewd.edge.ws.sockets import HEARTBEAT_S, Sockets
+from brewd.edge.ws.sockets import Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
 from brewd.people.sessions import Sessions
 from brewd.people.tokens import Identity, Tokens
@@ -36,22 +37,6 @@ BAD_FRAMES_MAX = 20
 BAD_FRAMES_WINDOW_S = 60.0
 RESUME_MAX = 1000
 """Messages a resume may fetch from Postgres; a client further behind reads history over HTTP."""
-
-
-class Hello(Struct, frozen=True, rename="camel"):
-    """The data of `connected`."""
-
-    user_id: str
-    cafe_id: str
-    session_id: str
-    server_time: str
-    heartbeat_ms: int = int(HEARTBEAT_S * 1000)
-    protocol: str = "brewd.v1"
-
-
-class Greeting(Struct, frozen=True):
-    event: str
-    data: Hello
 
 
 class Parts(Struct, frozen=True):
@@ -199,8 +184,7 @@ class WebSocket:
         self._to = self._ref.attach(self.outbox, self._who)
         self._parts.sockets.identified(self._number, identity)
         now = rfc3339(self._parts.clock.now_ms())
-        hello = Greeting("connected", Hello(identity.user_id, identity.cafe_id, identity.session_id, now))
-        self.outbox.push(plain.text_frame(plain.encode(hello)))
+        self.outbox.push(self._parts.dialect.event(Hello(identity.user_id, identity.cafe_id, identity.session_id, now)))
 
     def _in_cafe(self, cafe_id: str) -> tuple[CafeRef, c.Who]:
         ref, who = self._ref, self._who
@@ -263,7 +247,7 @@ class WebSocket:
         self.identity = identity
         self.until_ms = identity.expires_ms
         if frame.ref is not None:
-            self.outbox.push(self._parts.dialect.reply(frame.ref, {"expiresAt": rfc3339(identity.expires_ms)}))
+            self.outbox.push(self._parts.dialect.reply(frame.ref, plain.RefreshAnswer(rfc3339(identity.expires_ms))))
 
 
 _HANDLERS: dict[type, Callable[[WebSocket, plain.Frame], Awaitable[None] | None]] = {

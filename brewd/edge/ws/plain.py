@@ -108,6 +108,12 @@ class RefreshFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="e
     ref: FrameRef = None
 
 
+class RefreshAnswer(Struct, frozen=True, rename="camel"):
+    """The reply to `token:refresh`."""
+
+    expires_at: str
+
+
 Frame = AuthFrame | JoinFrame | LeaveFrame | SendFrame | DeleteFrame | TypingStartFrame | TypingStopFrame | StatusFrame | RefreshFrame
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 

@@ -11,12 +11,10 @@ from typing import NoReturn, Protocol
 import trio
 from wsproto.events import Ping
 
+from brewd.edge.ws.hello import HEARTBEAT_S
 from brewd.edge.ws.outbox import Outbox
 from brewd.people.tokens import Identity
 from brewd.runtime.clock import Clock
-
-HEARTBEAT_S = 25.0
-"""A socket silent for this long is pinged; one silent for twice as long is dead."""
 
 SWEEP_S = 1.0
 SWEEP_SHARES = 5

@@ -1,0 +1,115 @@
+"""The WebSocket contract as AsyncAPI 3.0, made from the structs that decode and encode its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, get_args
+
+import msgspec
+from msgspec import Struct
+
+from brewd import __version__
+from brewd.cafe import events as e
+from brewd.edge.ws import plain
+from brewd.edge.ws.hello import Hello
+from brewd.errors import STATUS
+
+_TEMPLATE: Final = "#/components/schemas/{name}"
+
+CLOSE_CODES: Final = {
+    1000: ("bye", False),
+    1001: ("the peer was silent for too long, or the server stops for good", True),
+    1002: ("a frame broke RFC 6455", False),
+    1007: ("a text frame was not UTF-8", False),
+    1008: ("policy: no auth in time, or 20 frames in a minute that were not understood", False),
+    1009: ("a message over the size limit", False),
+    1012: ("restart: reconnect after `reconnectInMs` of `server:draining`", True),
+    1013: ("try again later", True),
+    4001: ("the access token has expired: refresh it, then reconnect", True),
+    4002: ("the session was ended", False),
+    4003: ("kicked by a moderator", False),
+    4004: ("banned by a moderator", False),
+    4008: ("too slow: reconnect and join with `since`", True),
+}
+"""Close code → what it means, and whether to reconnect."""
+
+REPLIES: Final[dict[type[Struct], type[Struct] | None]] = {
+    plain.AuthFrame: Hello,
+    plain.JoinFrame: e.JoinAnswer,
+    plain.LeaveFrame: None,
+    plain.SendFrame: e.SendAnswer,
+    plain.DeleteFrame: None,
+    plain.TypingStartFrame: None,
+    plain.TypingStopFrame: None,
+    plain.StatusFrame: None,
+    plain.RefreshFrame: plain.RefreshAnswer,
+}
+"""What the `data` of the reply to each frame is; None: an empty object."""
+
+_TOLD: Final[tuple[type[e.Event], ...]] = (e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Draining)
+
+
+def document(public_url: str) -> dict[str, Any]:
+    """The AsyncAPI object."""
+    frames: Sequence[type[Struct]] = get_args(plain.Frame)
+    answers = [answer for answer in REPLIES.values() if answer is not None]
+    kinds = list(dict.fromkeys([*frames, *_TOLD, *answers, Hello]))
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
+    schema_of = dict(zip(kinds, schemas, strict=True))
+    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(frame)) for frame in frames}
+    told = {event.name: _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
+    told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
+    told["reply"] = _message("reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in answers]}, ref=True), "The answer to a frame with a `ref`.")
+    told["error"] = _message("error", _enveloped("error", _error_schema(), ref=True), "A refused frame.")
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "brewd", "version": __version__, "description": _DESCRIPTION},
+        "servers": {"brewd": {"host": public_url.partition("://")[2], "protocol": "wss" if public_url.startswith("https:") else "ws"}},
+        "channels": {"ws": {"address": "/ws", "messages": {_name(name): {"$ref": f"#/components/messages/{_name(name)}"} for name in [*sent, *told]}}},
+        "operations": {
+            "clientSends": _operation("receive", sent),
+            "serverTells": _operation("send", told),
+        },
+        "components": {"messages": {_name(name): message for name, message in [*sent.items(), *told.items()]}, "schemas": components},
+        "x-close-codes": [{"code": code, "meaning": meaning, "reconnect": reconnect} for code, (meaning, reconnect) in CLOSE_CODES.items()],
+    }
+
+
+_DESCRIPTION: Final = (
+    "One JSON object per text frame. A client frame is {event, data, ref?}; one with a `ref` gets exactly one `reply` or `error` that carries it. "
+    "Authenticate with `Authorization: Bearer …`, with the subprotocols `brewd.v1, brewd.bearer.<token>`, or with a first frame `auth` within 5 s; never in the URL. "
+    "`message:new` comes in `seq` order without a gap. Events marked droppable may be withheld from a slow socket, which is then told `lagged`: catch up with `join:cafe` and `since`. "
+    "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile."
+)
+
+
+def _tag(frame: type[Struct]) -> str:
+    return str(frame.__struct_config__.tag)
+
+
+def _name(event: str) -> str:
+    return event.replace(":", "_")
+
+
+def _reply_note(frame: type[Struct]) -> str:
+    answer = REPLIES[frame]
+    return "Reply: " + (answer.__name__ if answer is not None else "{}")
+
+
+def _message(name: str, payload: dict[str, Any], summary: str) -> dict[str, Any]:
+    return {"name": name, "contentType": "application/json", **({"summary": summary} if summary else {}), "payload": payload}
+
+
+def _enveloped(name: str, data: dict[str, Any], *, ref: bool = False) -> dict[str, Any]:
+    properties: dict[str, Any] = {"event": {"const": name}, "data": data}
+    if ref:
+        properties["ref"] = {"type": ["string", "integer"]}
+    return {"type": "object", "required": ["event", "data"], "properties": properties}
+
+
+def _error_schema() -> dict[str, Any]:
+    return {"type": "object", "required": ["code", "detail"], "properties": {"code": {"enum": sorted(STATUS)}, "detail": {"type": "string"}}}
+
+
+def _operation(action: str, messages: dict[str, Any]) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": "#/channels/ws"}, "messages": [{"$ref": f"#/channels/ws/messages/{_name(name)}"} for name in messages]}
