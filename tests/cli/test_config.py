@@ -34,3 +34,10 @@ def test_a_bad_file_is_code_78(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "b.toml"
     file.write_text("[room]\nhistry = 7\n")
     assert run("config", "show", "-c", str(file)) == (78, "", f"{file}:2: room.histry: unknown key; did you mean room.history?\n")
+
+
+def test_no_daemon_starts_on_a_bad_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    file.write_text("[server]\nlisten = []\n")
+    for verb in ("serve", "dev", "migrate"):
+        assert run(verb, "-c", str(file)) == (78, "", f"{file}:2: server.listen: needs at least one address\n")

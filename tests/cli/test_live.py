@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from brewd.edge.control.client import ControlClient, Refused
 from tests.cli.conftest import ROOT, Dev, Ran
 
 Brewd = Callable[..., Ran]
@@ -177,6 +178,14 @@ def test_users(brewd: Brewd, cafe: str) -> None:
 
 def test_the_running_config(brewd: Brewd, dev: Dev) -> None:
     assert f'dir = "{dev.demo["dataDir"]}"' in brewd("config", "show", "--running").out
+
+
+def test_the_log_level_changes_while_it_runs(dev: Dev) -> None:
+    with ControlClient(Path(dev.socket)) as client:
+        assert client.call("log.level", level="debug") == {"level": "debug"}
+        with pytest.raises(Refused, match="level: Invalid enum value 'loud'"):
+            client.call("log.level", level="loud")
+        client.call("log.level", level="info")
 
 
 def start(*argv: str) -> Ran:
