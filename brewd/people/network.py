@@ -23,7 +23,7 @@ _EARTH_RADIUS_M: Final = 6_371_008.8
 _HOPS_MAX: Final = 64
 
 # What routers put behind a name: bands and repeaters. Only behind a separator, so that "Cafe5G" stays a name of its own.
-_BAND: Final = re.compile(r"[\s_.\-]+(?:2|2\.4|24|5|6)\s?g(?:hz)?$|[\s_.\-]+(?:ext|extender|repeater|rpt|mesh)$")
+_BAND: Final = re.compile(r"\s*[\s_.\-]\s*(?:(?:2|2\.4|24|5|6)\s?g(?:hz)?|ext|extender|repeater|rpt|mesh)$")
 
 
 class Policy(Struct, frozen=True):
