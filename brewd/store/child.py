@@ -194,7 +194,7 @@ async def retire(program: str, directory: Path, polite: signal.Signals, patience
     died; this waits for that, and helps after `patience_s`. Raises `EmbeddedError` when one does not end at all.
     """
     for number in (polite, signal.SIGKILL):
-        left = _processes(program, directory)
+        left = processes(program, directory)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -202,12 +202,12 @@ async def retire(program: str, directory: Path, polite: signal.Signals, patience
         with trio.move_on_after(patience_s):
             while left:
                 await trio.sleep(_POLL_S)
-                left = _processes(program, directory)
+                left = processes(program, directory)
             return
     raise EmbeddedError(f"a {program} of an earlier run does not end: process {left[0]}")
 
 
-def _processes(program: str, directory: Path) -> list[int]:
+def processes(program: str, directory: Path) -> list[int]:
     """The pids of those that run `program` with `directory` as their working directory. Empty where there is no /proc."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):

@@ -68,6 +68,7 @@ class PostgresServer:
         self._account = Account(uid=None, gid=None, capability=None)
         self._program: Path | None = None
         self._child: Child | None = None
+        self._pid = 0
 
     @property
     def dsn(self) -> str:
@@ -75,9 +76,8 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """The process that runs now. Changes with every restart."""
-        assert self._child is not None, "not started"
-        return self._child.pid
+        """The process that runs now, or ran last; 0 before the first start. Changes with every restart."""
+        return self._pid
 
     async def start(self) -> None:
         """Make the cluster if there is none, run the server, return when it answers. Raises `EmbeddedError`."""
@@ -91,6 +91,7 @@ class PostgresServer:
             self._program = bin_dir / "postgres"
         await self._clear_leftovers()
         self._child = child = self._run(self._program)
+        self._pid = child.pid
         state_file = self._cluster / "postmaster.pid"
         with trio.move_on_after(_READY_MAX_S):
             while child.exit_status is None:

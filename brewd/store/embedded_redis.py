@@ -35,6 +35,7 @@ class RedisServer:
         self._sockets = socket_dir(self._data_dir, _SOCKET)
         self._socket = self._sockets / _SOCKET
         self._child: Child | None = None
+        self._pid = 0
 
     @property
     def url(self) -> str:
@@ -42,9 +43,8 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        """The process that runs now. Changes with every restart."""
-        assert self._child is not None, "not started"
-        return self._child.pid
+        """The process that runs now, or ran last; 0 before the first start. Changes with every restart."""
+        return self._pid
 
     async def start(self) -> None:
         """Run the server; return when it answers. Raises `EmbeddedError`."""
@@ -61,6 +61,7 @@ class RedisServer:
             cwd=self._dir,
             log=self._data_dir / "redis.log",
         )
+        self._pid = child.pid
         with trio.move_on_after(_READY_MAX_S):
             while not self._answers():
                 if child.exit_status is not None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from brewd.runtime.bridge import Bridge
-from brewd.store.child import Account, choose_account
+from brewd.store.child import Account, choose_account, processes
 from brewd.store.embedded import EmbeddedError, PostgresServer, RedisServer, data_lock, embedded_postgres, embedded_redis
 from brewd.store.embedded_postgres import find_binaries
 from brewd.store.postgres import Postgres
@@ -118,15 +118,17 @@ async def test_a_stop_ends_a_paused_server_too(data_dir: Path) -> None:
 
 
 async def test_a_start_that_is_given_up_leaves_no_server_behind(data_dir: Path) -> None:
-    server = PostgresServer(data_dir=data_dir)
-    with trio.move_on_after(0.02):
-        try:
-            await server.start()
-        finally:
-            pid = server._child.pid if server._child else 0
-            await server.stop()
-    assert pid
-    assert not Path(f"/proc/{pid}").exists()
+    async def start() -> None:
+        async with embedded_postgres(data_dir):
+            await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            while not processes("postgres", data_dir / "postgres"):
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+    assert processes("postgres", data_dir / "postgres") == []
 
 
 def test_a_data_directory_has_one_brewd(data_dir: Path) -> None:
