@@ -178,18 +178,14 @@ class Price(Inline, frozen=True, kw_only=True):
     cache_write_usd: Annotated[float, Meta(ge=0)] = 0
 
 
-def _prices() -> dict[str, Price]:
-    return {"claude-haiku-4-5": Price(input_usd=1, output_usd=5, cache_read_usd=0.1, cache_write_usd=1.25)}
-
-
 class Agent(Section, frozen=True, kw_only=True):
-    model: Annotated[str, Meta(min_length=1, description="the model that answers")] = "claude-haiku-4-5"
+    model: Annotated[str, Meta(min_length=1, description="the model that answers")] = "claude-sonnet-5-5"
     base_url: Annotated[str, Meta(description="another endpoint of the same API; empty: Anthropic's")] = ""
     api_key_file: Annotated[str, Meta(description="empty: ANTHROPIC_API_KEY in the environment; neither: the agent is off")] = ""
     max_tokens: Annotated[Count, Meta(description="length of one answer")] = 512
     timeout_s: Annotated[Seconds, Meta(description="one answer may take this long")] = 30
     in_flight_max: Annotated[Count, Meta(description="answers being made at once, over all cafés")] = 8
-    prices: Annotated[dict[str, Price], Meta(description="US dollars per million tokens, by model")] = field(default_factory=_prices)
+    prices: Annotated[dict[str, Price], Meta(description="US dollars per million tokens, by model")] = field(default_factory=dict)
 
 
 class Control(Section, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from brewd import __version__
 from brewd.cafe.actor import Step
@@ -137,12 +138,13 @@ async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, 
     stop = _Stop()
     async with AsyncExitStack() as stack:
         listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
+        config = replace(config, server=replace(config.server, public_url=config.server.public_url or _urls(listening, config)[0]))
         stack.enter_context(data_lock(config.data.path))
         root = await stack.enter_async_context(open_supervisor("brewd"))
         bridge = await stack.enter_async_context(open_bridge())
         stores = await stack.enter_async_context(_open_stores(config, bridge, root))
         await _migrated(stores.postgres, clock)
-        people = await _people(config, stores.postgres, clock, ids, _urls(listening, config)[0])
+        people = await _people(config, stores.postgres, clock, ids)
         mirror = Mirror(redis=stores.redis, name=ids.uuid4())
         quota = Quota(config.journal.pending_max)
         journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
@@ -162,7 +164,7 @@ async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, 
         control = ControlServer(
             methods=build_methods(
                 cafes=people.cafes, staff=people.staff, users=people.users, directory=directory, supervisor=root, config=config,
-                health=health.report, drain=stop.drain, stop=stop.at_once,
+                health=health.report, drain=stop.drain, stop=stop.at_once, urls=_urls(listening, config),
             ),
             ids=ids,
         )  # fmt: skip
@@ -227,7 +229,7 @@ async def _migrated(postgres: Postgres, clock: Clock) -> None:
             return
 
 
-async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids, url: str) -> _People:
+async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids) -> _People:
     auth = config.auth
     secret_file = Path(auth.secret_file).expanduser() if auth.secret_file else config.data.path / "keys.json"
     tokens = Tokens(clock=clock, ids=ids, keys=KeyRing.open(secret_file, clock=clock, ids=ids, lifetime_s=auth.user_ttl_s), access_ttl_s=auth.access_ttl_s)
@@ -238,7 +240,7 @@ async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids, url: str
         cafes=cafes,
         staff=Staff(pg=pg, clock=clock, ids=ids, hasher=Passwords(), sessions=sessions),
         users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
-        receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url=config.server.public_url or url, ttl_s=auth.join_token_ttl_s),
+        receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url=config.server.public_url, ttl_s=auth.join_token_ttl_s),
         joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
         tokens=tokens,
         sessions=sessions,
