@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 
 from brewd.edge.http import auth, body, cafes, chat, endpoint, headers, health, openapi, pages, problem, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
 
 __all__ = ["Directory", "HttpParts", "Ref", "create_app"]
 
-_ANSWER_MAX_S = 30  # to a client that does not read
+_ANSWER_MAX_S: Final = 30  # to a client that does not read
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """Takes a request target with a host in it (RFC 9112, section 3.2.2) for its path, and one that is none for a wrong path."""
+
+    def __init__(self, app: QuartTrio, scope: Any) -> None:
+        super().__init__(app, cast("HTTPScope", {**scope, "path": _path_of(scope["path"])}))
+
+
+def _path_of(target: str) -> str:
+    if target.startswith("/"):
+        return target
+    try:
+        return urlsplit(target).path or "/"
+    except ValueError:
+        return "/?"  # no route has this path
 
 
 def create_app(parts: HttpParts) -> QuartTrio:
     """The ASGI app. It starts no task and needs no lifespan events."""
     app = QuartTrio("brewd.edge.http", static_folder=None, template_folder=None)
+    app.asgi_http_class = _Connection  # type: ignore[assignment]
     app.config.update(
         MAX_CONTENT_LENGTH=body.SIZE_MAX_BYTES,
         BODY_TIMEOUT=body.TIMEOUT_S,

@@ -57,7 +57,7 @@ def problem(code: str, detail: str, extras: Mapping[str, Any] | None = None) -> 
     """The answer for a refusal. 429 and 503 always say when to come back."""
     status = STATUS[code]
     body: dict[str, Any] = {"type": f"/docs#{code}", "title": title_of(code), "status": status, "detail": detail, "code": code}
-    body = {**(extras or {}), **body}
+    body |= {name: value for name, value in (extras or {}).items() if name not in body}
     if status in (429, 503):
         body.setdefault("retryAfterMs", _WAIT_DEFAULT_MS)
     response = Response(msgspec.json.encode(body), status, content_type=MEDIA_TYPE)
@@ -82,7 +82,7 @@ def install(app: QuartTrio, ids: Ids) -> None:
     async def on_http(error: HTTPException) -> Response | HTTPException:
         if isinstance(error, RequestRedirect) or error.response is not None:
             return error
-        code, detail = _OF_STATUS.get(error.code or 500, ("invalid_request", error.description or "The request makes no sense."))
+        code, detail = _OF_STATUS.get(error.code or 400, ("invalid_request", "The request makes no sense."))
         response = problem(code, detail)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))

@@ -68,7 +68,9 @@ class Site(Struct, frozen=True, kw_only=True):
         headers = dict(options.pop("headers", {}))
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        response = await self.app.test_client().open(path, method=method, headers=headers, scope_base={"client": (peer, 5000)}, **options)
+        response = await self.app.test_client().open(
+            path, method=method, headers=headers, scope_base={"client": (peer, 5000), **options.pop("scope", {})}, **options
+        )
         raw = await response.get_data(as_text=False)
         is_json = "json" in (response.content_type or "")
         return Answer(response.status_code, response.headers, raw, await response.get_json(force=True) if is_json else None)

@@ -181,6 +181,11 @@ async def test_an_unknown_address_is_not_found(site: Site, path: str) -> None:
     assert is_problem(await site.get(path), 404, "not_found")
 
 
+@pytest.mark.parametrize(("target", "status"), [("http://cafe.example/api/health", 200), ("http://[/api/health", 404), ("*", 404), ("http://x", 302)])
+async def test_a_target_that_is_not_a_path_is_taken_for_one(site: Site, target: str, status: int) -> None:
+    assert (await site.call("GET", "/", scope={"path": target})).status == status
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", JOIN), ("PUT", "/api/users/me"), ("OPTIONS", "/api/health"), ("POST", "/docs"), ("BREW", "/api/health")])
 async def test_another_method_is_refused_and_the_right_ones_are_named(site: Site, method: str, path: str) -> None:
     answer = await site.call(method, path)
