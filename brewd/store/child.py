@@ -30,6 +30,7 @@ from brewd.store import launch
 _CAP_CHOWN: Final = 0
 _CAP_DAC_OVERRIDE: Final = 1
 _CAP_DAC_READ_SEARCH: Final = 2
+_CAP_KILL: Final = 5
 _CAP_SETGID: Final = 6
 _CAP_SETUID: Final = 7
 _SOCKET_PATH_MAX_BYTES: Final = 107
@@ -63,7 +64,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def choose_account(*paths: Path) -> Account:
-    """Who the servers run as, given the paths they must reach. Raises `EmbeddedError` when root cannot hand them a way."""
+    """Who the servers run as, given the paths they must reach. Raises `EmbeddedError` when root may not do what that takes."""
     if os.geteuid() != 0:
         return Account(uid=None, gid=None, capability=None)
     try:
@@ -71,17 +72,12 @@ def choose_account(*paths: Path) -> Account:
     except KeyError:
         raise EmbeddedError("brewd runs as root and there is no user `nobody` to run the embedded servers as") from None
     held = _capabilities()
-    if any(not held >> right & 1 for right in (_CAP_CHOWN, _CAP_SETGID, _CAP_SETUID)):
+    if any(not held >> right & 1 for right in (_CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_KILL, _CAP_SETGID, _CAP_SETUID)):
         raise EmbeddedError("brewd runs as root, but without the right to run its embedded servers as `nobody`: run it as an ordinary user")
-    closed = [path for path in paths if not _reachable(path)]
-    if not closed:
+    if all(_reachable(path) for path in paths):
         return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=None)
-    for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-        if held >> capability & 1:
-            return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=capability)
-    raise EmbeddedError(
-        f"brewd runs as root, its embedded servers as `nobody`, who cannot reach {closed[0]}: put it where everyone may pass, or run brewd as an ordinary user"
-    )
+    walk = _CAP_DAC_READ_SEARCH if held >> _CAP_DAC_READ_SEARCH & 1 else _CAP_DAC_OVERRIDE
+    return Account(uid=nobody.pw_uid, gid=nobody.pw_gid, capability=walk)
 
 
 def _reachable(path: Path) -> bool:
