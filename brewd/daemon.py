@@ -41,6 +41,7 @@ from brewd.errors import StoreError
 from brewd.people.cafes import Cafes
 from brewd.people.join import Joins
 from brewd.people.keys import KeyRing
+from brewd.people.mirrored import PeopleMirror
 from brewd.people.passwords import Passwords
 from brewd.people.receipts import Receipts
 from brewd.people.sessions import Sessions
@@ -150,6 +151,9 @@ async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, 
         journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
         directory = _directory(config, root, stores, journal, mirror, quota, clock, ids, step)
         sockets = Sockets(clock)
+        people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=clock)
+        people.sessions.on_open.append(people_mirror.opened)
+        people.sessions.on_revoke.append(people_mirror.ended)
         people.sessions.on_revoke.append(lambda session_id, user_id, code: _revoked(sockets, session_id, user_id, code))
         health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
         flushers = await stack.enter_async_context(trio.open_nursery())
@@ -170,6 +174,7 @@ async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, 
         )  # fmt: skip
         root.spawn("journal", journal.run, essential=True)
         root.spawn("mirror", mirror.run)
+        root.spawn("people-mirror", people_mirror.run)
         root.spawn("sockets", sockets.watch, essential=True)
         await flushers.start(control.serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)

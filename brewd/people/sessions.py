@@ -26,6 +26,10 @@ OnRevoke = Callable[[str | None, str, int], None]
 """`fn(session_id or None for all of them, user_id, close_code)`. Called in the same tick as the revocation; must not block."""
 
 
+OnOpen = Callable[[User, str, str], None]
+"""`fn(user, session_id, refresh_jti)`: a customer's session began or went on. Must not block."""
+
+
 class Renewed(Struct, frozen=True):
     """A fresh pair of tokens, and whose they are."""
 
@@ -47,6 +51,7 @@ class Sessions:
         self._ended: dict[str, int] = {}
         self._sweep_ms = 0
         self.on_revoke: list[OnRevoke] = []
+        self.on_open: list[OnOpen] = []
 
     async def warm(self) -> None:
         """Load what was revoked before this process began. Call it before serving. Raises `StoreError`."""
@@ -115,7 +120,9 @@ class Sessions:
         return Renewed(access_token, self.refresh_token(user, grant.session_id, next_jti), user)
 
     def refresh_token(self, user: User, session_id: str, jti: str) -> str:
-        """The refresh token a session row with this `jti` expects; it ends with its user."""
+        """The refresh token a session row with this `jti` expects; it ends with its user. Tells `on_open`."""
+        for listener in self.on_open:
+            listener(user, session_id, jti)
         return self._tokens.issue_refresh(user_id=user.id, cafe_id=user.cafe_id, role="user", session_id=session_id, jti=jti, expires_ms=user.expires_ms)
 
     async def revoke(self, session_id: str, user_id: str) -> None:

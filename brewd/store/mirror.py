@@ -25,6 +25,9 @@ SOURCES_AT_ONCE = 256
 """Sources in one pipeline: neither Redis nor the bridge is held up for long."""
 
 TIMEOUT_S = 1.0
+ONCE_MAX = 10_000
+"""Writes of things that are not sources, waiting for the next flush. With more, everything is written anew instead."""
+
 MARKER = "brewd:mirror"
 MARKER_TTL_S = 86_400
 
@@ -45,13 +48,24 @@ class Mirror:
         self._name = name
         self._sources: dict[str, Render] = {}
         self._changed: dict[str, None] = {}
+        self._once: dict[str, list[RedisCommand]] = {}
         self._stale = True
         self.failures = 0
+        self.rewritten: list[Callable[[], None]] = []
+        """Told after everything was written anew; whoever uses `write` writes all of it again then."""
 
     def note(self, key: str, render: Render) -> None:
         """The source `key` changed. Never blocks; noting twice is noting once."""
         self._sources[key] = render
         self._changed[key] = None
+
+    def write(self, key: str, commands: list[RedisCommand]) -> None:
+        """Write something once, with the next flush; a later write of the same key replaces it. Dropped when Redis is away: see `rewritten`."""
+        if not self._stale:
+            self._once[key] = commands
+        if len(self._once) > ONCE_MAX:
+            self._once.clear()
+            self._stale = True
 
     def forget(self, key: str) -> None:
         """The source will not be written again. What it wrote expires by itself."""
@@ -73,18 +87,28 @@ class Mirror:
             if self._stale:
                 await self._write(list(self._sources), full=True, timeout_s=timeout_s)
                 await self._redis.pipeline([("SET", MARKER, self._name, "EX", MARKER_TTL_S)], timeout_s=timeout_s)
+                self._stale = False
                 log.info("rewritten", sources=len(self._sources))
+                for told in self.rewritten:
+                    told()
             else:
+                once, self._once = self._once, {}
                 await self._write(list(self._changed), full=False, timeout_s=timeout_s)
+                await self._write_once(once, timeout_s)
         except StoreError as error:
             if not self.failures:
                 log.warning("redis_unavailable", error=str(error))
             self._stale = True
+            self._once.clear()
             self.failures += 1
             return False
-        self._stale = False
         self.failures = 0
         return True
+
+    async def _write_once(self, once: dict[str, list[RedisCommand]], timeout_s: float) -> None:
+        writes = list(once.values())
+        for at in range(0, len(writes), SOURCES_AT_ONCE):
+            await self._redis.pipeline([command for commands in writes[at : at + SOURCES_AT_ONCE] for command in commands], timeout_s=timeout_s)
 
     async def _write(self, keys: list[str], *, full: bool, timeout_s: float) -> None:
         for at in range(0, len(keys), SOURCES_AT_ONCE):

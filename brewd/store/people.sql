@@ -110,6 +110,13 @@ SELECT s.refresh_jti::text, s.expires_at AS session_expires_at, s.revoked_at,
     c.id::text, c.cafe_id::text, c.username, c.badge_status, c.interests, c.poke_enabled, c.created_at, c.expires_at, c.ended_at
 FROM session s JOIN customer c ON c.id = s.user_id WHERE s.id = $1 AND s.user_id = $2 FOR UPDATE OF s;
 
+-- name: session_live
+SELECT s.id::text AS session_id, s.refresh_jti::text,
+    c.id::text, c.cafe_id::text, c.username, c.badge_status, c.interests, c.poke_enabled, c.created_at, c.expires_at, c.ended_at
+FROM session s JOIN customer c ON c.id = s.user_id
+WHERE s.id > $2 AND s.revoked_at IS NULL AND s.expires_at > $1 AND c.ended_at IS NULL AND s.refresh_jti IS NOT NULL
+ORDER BY s.id LIMIT $3;
+
 -- name: session_rotate
 UPDATE session SET refresh_jti = $2 WHERE id = $1;
 
