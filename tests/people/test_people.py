@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import trio
 import trio.testing
 
 import brewd.people
-from brewd.errors import Rejected, StoreError
+from brewd.errors import Rejected, StoreConflict, StoreError
 from brewd.people.join import JoinRequest
 from brewd.people.passwords import Passwords
 from brewd.people.sessions import Sessions
-from brewd.runtime.clock import as_datetime
+from brewd.runtime.clock import Clock, as_datetime
+from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
-from tests.people.world import JOIN_TTL_S, USER_TTL_S, World
+from tests.people.world import JOIN_TTL_S, USER_TTL_S, World, make_world
 
 NO_ONE = "01890000-0000-7000-8000-000000000000"
 
@@ -423,3 +425,38 @@ async def test_a_store_that_is_away_revokes_nothing_and_says_so(world: World) ->
         await world.sessions.revoke(identity.session_id, identity.user_id)
     assert world.sessions.is_revoked(identity)
     assert len(told) == 1
+
+
+class Stuck:
+    """Chance that gives names (4 and 8 bytes at a time) the same bytes for the next `times` draws, and is fair otherwise."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._fair = random.Random(3)
+
+    def __call__(self, size_bytes: int) -> bytes:
+        if size_bytes in (4, 8) and self.times > 0:
+            self.times -= 1
+            return bytes(size_bytes)
+        return self._fair.randbytes(size_bytes)
+
+
+async def test_a_name_that_is_taken_is_drawn_again(pg: Postgres, clock: Clock) -> None:
+    stuck = Stuck()
+    world = make_world(pg, clock, Ids(clock, stuck))
+    cafe = await world.cafe()
+    stuck.times = 3
+    first = await world.receipt(cafe, "r-1")
+    stuck.times = 3
+    second = await world.receipt(cafe, "r-2")
+    assert first.username != second.username
+    stuck.times = 10_000
+    with pytest.raises(RuntimeError, match="no free username"):
+        await world.receipt(cafe, "r-3")
+    stuck.times = 3
+    made = await world.users.add_many(cafe.id, 1)
+    stuck.times = 3
+    assert (await world.users.add_many(cafe.id, 1))[0].username != made[0].username
+    stuck.times = 10_000
+    with pytest.raises(StoreConflict):
+        await world.users.add_many(cafe.id, 1)
