@@ -29,7 +29,7 @@ class Restart(msgspec.Struct, frozen=True):
 
     def delay_s(self, crashes: int) -> float:
         """The pause after that many crashes within the period: none after the first."""
-        return min(self.backoff_s * (2 ** (crashes - 1) - 1), self.period_s)
+        return min(self.backoff_s * (2.0 ** (crashes - 1) - 1), self.period_s)
 
 
 class GaveUp(Exception):

@@ -90,6 +90,13 @@ def test_libraries_that_log_in_the_usual_way_share_the_stream(stream: io.StringI
     assert "no route" in line["exception"]
 
 
+def test_a_line_of_a_library_that_cannot_be_formatted_hurts_nobody(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(format="json", level="info", stream=stream)
+    logging.getLogger("library").error("%d cups", "many")
+    assert lines(stream) == []
+    assert "cups" in capsys.readouterr().err
+
+
 def test_context_fields_are_on_every_line(stream: io.StringIO) -> None:
     configure(format="json", level="info", stream=stream)
     with structlog.contextvars.bound_contextvars(request_id="r1"):

@@ -118,6 +118,19 @@ async def test_a_bug_in_a_query_passes_through_and_costs_no_connection(pg: Postg
     assert await pg.fetchval("backend") == backend
 
 
+@pytest.mark.parametrize("sqlstate", ["08006", "53300", "57P01", "57P03", "58030", "40001", "40P01", "55P03", "25006"])
+async def test_what_speaks_of_the_server_is_a_store_error(bridge: Bridge, postgres_dsn: str, sqlstate: str) -> None:
+    """Lost, full, shutting down, out of order, beaten by another transaction, locked, a standby: come back later."""
+    queries = {"fail": f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}'; END $$"}
+    pg = Postgres(bridge=bridge, queries=queries, dsn=postgres_dsn, pool_max=1, prepared=True)
+    with pytest.raises(StoreError, match="not now"):
+        await pg.execute("fail")
+    with pytest.raises(StoreError, match="not now"):
+        await pg.transaction(lambda tx: tx.execute("fail"))
+    await pg.check()
+    pg.close()
+
+
 async def test_too_slow_is_a_store_error_at_the_deadline(pg: Postgres) -> None:
     before = time.monotonic()
     with pytest.raises(StoreError, match=r"within 0\.1 s"):
