@@ -96,10 +96,27 @@ class Parts(Struct, frozen=True):
 Ready = Callable[[Parts], Awaitable[None]]
 
 
+class _Ground(Struct, frozen=True):
+    """What everything stands on."""
+
+    config: Config
+    clock: Clock
+    ids: Ids
+    root: Supervisor
+    urls: list[str]
+
+
 class _Stores(Struct, frozen=True):
     postgres: Postgres
     redis: Redis
     messages: Messages
+
+
+class _Rooms(Struct, frozen=True):
+    directory: Directory
+    journal: Journal
+    mirror: Mirror
+    quota: Quota
 
 
 class _People(Struct, frozen=True):
@@ -127,82 +144,58 @@ class _Stop:
         self.asked.set()
 
 
-async def run(config: Config, *, dev: bool = False, ready: Ready | None = None, step: Step = step) -> int:
+async def run(config: Config, *, ready: Ready | None = None, step: Step = step) -> int:
     """Run until told to stop; the exit status. Raises `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot start.
 
     `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in.
     """
     configure(format=config.observe.log, level=config.observe.log_level)
     _raise_file_limit()
-    clock = Clock()
-    ids = Ids(clock)
     stop = _Stop()
     async with AsyncExitStack() as stack:
         listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
-        config = replace(config, server=replace(config.server, public_url=config.server.public_url or _urls(listening, config)[0]))
+        urls = _urls(listening, config)
+        config = replace(config, server=replace(config.server, public_url=config.server.public_url or urls[0]))
         stack.enter_context(data_lock(config.data.path))
         root = await stack.enter_async_context(open_supervisor("brewd"))
         bridge = await stack.enter_async_context(open_bridge())
-        stores = await stack.enter_async_context(_open_stores(config, bridge, root))
+        clock = Clock()
+        ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
+        stores = await stack.enter_async_context(_open_stores(ground, bridge))
         await _migrated(stores.postgres, clock)
-        people = await _people(config, stores.postgres, clock, ids)
-        mirror = Mirror(redis=stores.redis, name=ids.uuid4())
-        quota = Quota(config.journal.pending_max)
-        journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
-        directory = _directory(config, root, stores, journal, mirror, quota, clock, ids, step)
+        people = await _people(ground, stores.postgres)
+        rooms = _rooms(ground, stores, step)
         sockets = Sockets(clock)
-        people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=clock)
-        people.sessions.on_open.append(people_mirror.opened)
-        people.sessions.on_revoke.append(people_mirror.ended)
-        people.sessions.on_revoke.append(lambda session_id, user_id, code: _revoked(sockets, session_id, user_id, code))
+        _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
         health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
         flushers = await stack.enter_async_context(trio.open_nursery())
         stack.callback(flushers.cancel_scope.cancel)
-        socket_parts = SocketParts(
-            clock=clock, tokens=people.tokens, sessions=people.sessions, directory=directory, messages=stores.messages, sockets=sockets, dialect=Plain(),
-            nursery=flushers, frame_max_bytes=config.room.frame_max_bytes, outbox_max_bytes=config.room.outbox_max_bytes, buffer=memoryview(bytearray(READ_BYTES)),
-        )  # fmt: skip
-        app = create_app(_http_parts(config, clock, ids, stores, people, directory, health))
-        tls = _tls(config)
-        listener = Listener(sockets=listening, parts=socket_parts, http=HttpServer(app, tls=tls is not None), origins=frozenset(config.server.origins), tls=tls)
-        control = ControlServer(
-            methods=build_methods(
-                cafes=people.cafes, staff=people.staff, users=people.users, directory=directory, supervisor=root, config=config,
-                health=health.report, drain=stop.drain, stop=stop.at_once, urls=_urls(listening, config),
-            ),
-            ids=ids,
-        )  # fmt: skip
-        root.spawn("journal", journal.run, essential=True)
-        root.spawn("mirror", mirror.run)
-        root.spawn("people-mirror", people_mirror.run)
+        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)), tls=bool(config.server.tls.cert))
+        socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
+        listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=_tls(config))
         root.spawn("sockets", sockets.watch, essential=True)
-        await flushers.start(control.serve, config.data.path / config.control.socket)
+        await flushers.start(_control(ground, people, rooms, health, stop).serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)
         flushers.start_soon(_on_signals, stop)
         _calm_gc()
         health.ready = True
-        log.info("ready", urls=_urls(listening, config), version=__version__)
+        log.info("ready", urls=urls, version=__version__)
         if ready is not None:
-            await ready(
-                Parts(
-                    config=config, clock=clock, ids=ids, urls=_urls(listening, config), cafes=people.cafes, staff=people.staff, users=people.users,
-                    receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, directory=directory, supervisor=root, sockets=sockets,
-                    journal=journal, mirror=mirror, stop=stop.drain,
-                )
-            )  # fmt: skip
+            await ready(_parts(ground, people, rooms, sockets, stop))
         await stop.asked.wait()
         health.ready = False
         if not stop.now:
             with trio.move_on_after(config.server.drain_s):
-                await _drain(listener, sockets, quota, mirror, ids)
+                await _drain(ground, listener, sockets, rooms)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
     return 0
 
 
 @asynccontextmanager
-async def _open_stores(config: Config, bridge: Bridge, root: Supervisor) -> AsyncIterator[_Stores]:
+async def _open_stores(ground: _Ground, bridge: Bridge) -> AsyncIterator[_Stores]:
     """Postgres and Redis, embedded or elsewhere."""
+    config, root = ground.config, ground.root
     async with AsyncExitStack() as stack:
         dsn, url = config.postgres.url, config.redis.url
         if dsn == "embedded":
@@ -234,7 +227,8 @@ async def _migrated(postgres: Postgres, clock: Clock) -> None:
             return
 
 
-async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids) -> _People:
+async def _people(ground: _Ground, pg: Postgres) -> _People:
+    config, clock, ids = ground.config, ground.clock, ground.ids
     auth = config.auth
     secret_file = Path(auth.secret_file).expanduser() if auth.secret_file else config.data.path / "keys.json"
     tokens = Tokens(clock=clock, ids=ids, keys=KeyRing.open(secret_file, clock=clock, ids=ids, lifetime_s=auth.user_ttl_s), access_ttl_s=auth.access_ttl_s)
@@ -252,17 +246,24 @@ async def _people(config: Config, pg: Postgres, clock: Clock, ids: Ids) -> _Peop
     )
 
 
-def _directory(config: Config, root: Supervisor, stores: _Stores, journal: Journal, mirror: Mirror, quota: Quota, clock: Clock, ids: Ids, step: Step) -> Directory:
+def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
+    """The cafés, and the actors that serve all of them."""
+    config, root = ground.config, ground.root
     room = config.room
     alarms = Alarms()
+    mirror = Mirror(redis=stores.redis, name=ground.ids.uuid4())
+    quota = Quota(config.journal.pending_max)
+    journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
     root.spawn("alarms", alarms.run, essential=True)
-    return Directory(
+    root.spawn("journal", journal.run, essential=True)
+    root.spawn("mirror", mirror.run)
+    directory = Directory(
         supervisor=root.group("cafes"),
         store=stores.messages,
         journal=journal,
-        warmth=CafeMirror(mirror=mirror, redis=stores.redis, clock=clock),
-        clock=clock,
-        ids=ids,
+        warmth=CafeMirror(mirror=mirror, redis=stores.redis, clock=ground.clock),
+        clock=ground.clock,
+        ids=ground.ids,
         alarms=alarms,
         quota=quota,
         rules=Rules(
@@ -275,25 +276,61 @@ def _directory(config: Config, root: Supervisor, stores: _Stores, journal: Journ
         bounds=Bounds(mailbox_max=room.mailbox_max, idle_s=room.idle_s),
         step=step,
     )
+    return _Rooms(directory=directory, journal=journal, mirror=mirror, quota=quota)
 
 
-def _http_parts(config: Config, clock: Clock, ids: Ids, stores: _Stores, people: _People, directory: Directory, health: Health) -> HttpParts:
-    return HttpParts(
-        config=config, clock=clock, ids=ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users, receipts=people.receipts,
-        joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=directory, health=health.report, live=health.live, ready=health.is_ready,
+def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
+    """A session that begins shows in Redis; one that ends is gone from there, and its sockets are closed."""
+    people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=ground.clock)
+    sessions.on_open.append(people_mirror.opened)
+    sessions.on_revoke.append(people_mirror.ended)
+    sessions.on_revoke.append(lambda session_id, user_id, code: _revoked(sockets, session_id, user_id, code))
+    ground.root.spawn("people-mirror", people_mirror.run)
+
+
+def _socket_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Rooms, *, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
+    room = ground.config.room
+    return SocketParts(
+        clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
+        dialect=Plain(), nursery=nursery, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
+        buffer=memoryview(bytearray(READ_BYTES)),
     )  # fmt: skip
 
 
-async def _drain(listener: Listener, sockets: Sockets, quota: Quota, mirror: Mirror, ids: Ids) -> None:
+def _http_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Rooms, health: Health) -> HttpParts:
+    return HttpParts(
+        config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
+        receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory,
+        health=health.report, live=health.live, ready=health.is_ready,
+    )  # fmt: skip
+
+
+def _control(ground: _Ground, people: _People, rooms: _Rooms, health: Health, stop: _Stop) -> ControlServer:
+    methods = build_methods(
+        cafes=people.cafes, staff=people.staff, users=people.users, directory=rooms.directory, supervisor=ground.root, config=ground.config,
+        health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls,
+    )  # fmt: skip
+    return ControlServer(methods=methods, ids=ground.ids)
+
+
+def _parts(ground: _Ground, people: _People, rooms: _Rooms, sockets: Sockets, stop: _Stop) -> Parts:
+    return Parts(
+        config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
+        receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, directory=rooms.directory, supervisor=ground.root, sockets=sockets,
+        journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+    )  # fmt: skip
+
+
+async def _drain(ground: _Ground, listener: Listener, sockets: Sockets, rooms: _Rooms) -> None:
     """Let everyone out: nobody new, everybody told, everything accepted stored, the mirror written, the sockets closed."""
     listener.accepting.cancel()
     for connection in sockets.all():
         outbox = connection.outbox
         connection.draining = True
-        outbox.push(outbox.dialect.event(Draining(ids.below(RECONNECT_SPREAD_MS))))
-    while quota.used:
+        outbox.push(outbox.dialect.event(Draining(ground.ids.below(RECONNECT_SPREAD_MS))))
+    while rooms.quota.used:
         await trio.sleep(0.01)
-    await mirror.flush()
+    await rooms.mirror.flush()
     for connection in sockets.all():
         connection.outbox.close(1012, "restarting")
     with trio.move_on_after(FAREWELL_S):

@@ -22,7 +22,6 @@ from brewd.edge.http.server import HttpServer
 from brewd.edge.ws import handshake
 from brewd.edge.ws.connection import Parts, WebSocket
 from brewd.errors import Rejected
-from brewd.people.tokens import Identity
 from brewd.runtime.log import get_logger
 
 log = get_logger("listener")
@@ -153,7 +152,7 @@ class Listener:
             if head is None or not head.upgrades_to_websocket:
                 return head
             upgrade = handshake.check(head, origins=self._origins)
-            identity = self._identify(upgrade.token)
+            identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
         except BadHead as bad:
             await _send_all(sock, stream, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
             return None
@@ -162,14 +161,6 @@ class Listener:
             return None
         await _send_all(sock, stream, upgrade.accept)
         return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, first=head.rest)
-
-    def _identify(self, token: str | None) -> Identity | None:
-        if token is None:
-            return None
-        identity = self._parts.tokens.verify_access(token)
-        if self._parts.sessions.is_revoked(identity):
-            raise Rejected("unauthorized", "This session was ended.")
-        return identity
 
 
 async def _receive(sock: socket.socket, stream: trio.abc.Stream | None) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +28,11 @@ class KeyFileError(Exception):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One signing key. `header` is the ready, encoded JWT header that names it."""
+    """One signing key."""
 
     kid: str
     secret: bytes
     created_ms: int
-    header: bytes
 
 
 class _StoredKey(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,7 +48,7 @@ class _KeyFile(msgspec.Struct, frozen=True):
 class KeyRing:
     """The keys in use, newest first. `lifetime_s`: how long the longest-lived token (a refresh token) may outlive its key's rotation."""
 
-    __slots__ = ("_by_header", "_by_kid", "_clock", "_ids", "_keys", "_lifetime_ms", "_path", "_rotating")
+    __slots__ = ("_by_kid", "_clock", "_ids", "_keys", "_lifetime_ms", "_path", "_rotating")
 
     def __init__(self, *, keys: tuple[Key, ...], path: Path | None, clock: Clock, ids: Ids, lifetime_s: float) -> None:
         self._path = path
@@ -82,10 +81,6 @@ class KeyRing:
     def kids(self) -> tuple[str, ...]:
         return tuple(self._by_kid)
 
-    def by_header(self, header: bytes) -> Key | None:
-        """The key an encoded header of our own making names: the common case, one dictionary look-up."""
-        return self._by_header.get(header)
-
     def by_kid(self, kid: str) -> Key | None:
         return self._by_kid.get(kid)
 
@@ -101,7 +96,6 @@ class KeyRing:
 
     def _use(self, keys: tuple[Key, ...]) -> None:
         self._keys = keys
-        self._by_header = {key.header: key for key in keys}
         self._by_kid = {key.kid: key for key in keys}
 
 
@@ -115,8 +109,7 @@ def _new_key(clock: Clock, ids: Ids) -> Key:
 
 
 def _key(kid: str, secret: bytes, created_ms: int) -> Key:
-    header = msgspec.json.encode({"alg": "HS256", "kid": kid, "typ": "JWT"})
-    return Key(kid=kid, secret=secret, created_ms=created_ms, header=urlsafe_b64encode(header).rstrip(b"="))
+    return Key(kid=kid, secret=secret, created_ms=created_ms)
 
 
 def _read(path: Path) -> tuple[Key, ...] | None:

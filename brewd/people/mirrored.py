@@ -32,7 +32,7 @@ class PeopleMirror:
         self._pg = pg
         self._clock = clock
         self._asked = trio.Event()
-        mirror.rewritten.append(lambda: self._asked.set())
+        mirror.rewritten.append(self._ask)
 
     def opened(self, user: User, session_id: str, refresh_jti: str) -> None:
         """A customer's session began, or went on with a new refresh token."""
@@ -42,6 +42,9 @@ class PeopleMirror:
         """A session was revoked, or, with no session, everything of a user."""
         gone = [f"session:{session_id}"] if session_id is not None else [f"user:{user_id}"]
         self._mirror.write(gone[0], [("DEL", *gone, f"user:{user_id}:refresh_token")])
+
+    def _ask(self) -> None:
+        self._asked.set()
 
     async def run(self) -> NoReturn:
         """Write all live sessions whenever the mirror was written anew."""

@@ -92,7 +92,7 @@ def _network_name(ssid: str) -> str:
         name = name[1:-1].strip()
     while (shorter := _BAND.sub("", name)) != name and shorter:
         name = shorter
-    return "".join(name.split())
+    return "".join((name.rstrip(" ._-") or name).split())
 
 
 def haversine_m(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:

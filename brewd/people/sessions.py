@@ -65,6 +65,10 @@ class Sessions:
         """True when the token, though genuine, counts no more."""
         return identity.session_id in self._revoked or identity.user_id in self._ended
 
+    def identify(self, token: str) -> Identity:
+        """Whose access token this is, if it still counts. Raises `Rejected`: `unauthorized`, `token_expired` or `user_expired`. Asks nobody."""
+        return self.check(self._tokens.verify_access(token))
+
     def check(self, identity: Identity) -> Identity:
         """The identity itself, or `Rejected`: `user_expired` or `unauthorized`."""
         if identity.user_id in self._ended:

@@ -1,20 +1,19 @@
 """JSON Web Tokens: who someone is, in a form that needs no database to check.
 
-An access token carries name, badge and the end of its user, so a WebSocket connect costs one HMAC and one small decode.
-Only HS256 exists here: the algorithm is never taken from the token, so `alg:none` and its cousins have nothing to choose.
-The signature is compared as text against the one we would have written, which also refuses every second spelling of it.
+An access token carries name, badge and the end of its user, so a WebSocket connect asks no database. PyJWT signs and verifies;
+only HS256 is ever allowed, so `alg:none` and its cousins have nothing to choose.
 """
 
 from __future__ import annotations
 
-import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
+import jwt
 import msgspec
+from jwt.api_jws import PyJWS
 
 from brewd.errors import Rejected
-from brewd.people.keys import Key, KeyRing
+from brewd.people.keys import KeyRing
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 
@@ -54,12 +53,6 @@ class RefreshGrant(msgspec.Struct, frozen=True, gc=False):
     expires_ms: int
 
 
-class _Header(msgspec.Struct, frozen=True):
-    alg: str
-    kid: str
-    crit: msgspec.Raw | None = None  # RFC 7515, section 4.1.11: extensions we do not know must make us refuse
-
-
 class _Claims(msgspec.Struct, frozen=True, gc=False):
     typ: str
     sub: str
@@ -76,7 +69,7 @@ class _Claims(msgspec.Struct, frozen=True, gc=False):
 class Tokens:
     """Issues and verifies tokens. Nothing here blocks, awaits or remembers a token."""
 
-    __slots__ = ("_access_ttl_ms", "_clock", "_decode_claims", "_decode_header", "_encode", "_ids", "_keys")
+    __slots__ = ("_access_ttl_ms", "_clock", "_decode_claims", "_encode", "_ids", "_jws", "_keys")
 
     def __init__(self, *, clock: Clock, ids: Ids, keys: KeyRing, access_ttl_s: float) -> None:
         self._clock = clock
@@ -85,7 +78,7 @@ class Tokens:
         self._access_ttl_ms = int(access_ttl_s * 1000)
         self._encode = msgspec.json.Encoder().encode
         self._decode_claims = msgspec.json.Decoder(_Claims).decode
-        self._decode_header = msgspec.json.Decoder(_Header).decode
+        self._jws = PyJWS(algorithms=["HS256"])
 
     def issue_access(
         self, *, user_id: str, cafe_id: str, role: str, session_id: str, username: str, badge: str | None, user_expires_ms: int | None
@@ -147,38 +140,34 @@ class Tokens:
 
     def _sign(self, claims: dict[str, Any]) -> str:
         key = self._keys.current
-        signed = key.header + b"." + urlsafe_b64encode(self._encode(claims)).rstrip(b"=")
-        return (signed + b"." + _signature(key, signed)).decode()
+        return self._jws.encode(self._encode(claims), key.secret, "HS256", headers={"kid": key.kid})
 
     def _verified(self, token: str, typ: str) -> _Claims:
         if len(token) > _TOKEN_MAX_CHARS:
             raise _not_ours()
         try:
-            raw = token.encode("ascii")
-            signed, _, signature = raw.rpartition(b".")
-            header, _, payload = signed.partition(b".")
-            key = self._keys.by_header(header) or self._foreign_header(header)
-            if key is None or not hmac.compare_digest(_signature(key, signed), signature):
-                raise _not_ours()
-            claims = self._decode_claims(_unpadded(payload))
-        except (ValueError, msgspec.MsgspecError):  # not ASCII, not base64, not JSON, a claim missing or of a wrong type
+            claims = self._decode_claims(self._payload(token))
+        except (ValueError, jwt.PyJWTError, msgspec.MsgspecError):  # not ASCII, not ours, not JSON, a claim missing or of a wrong type
             raise _not_ours() from None
         if claims.typ != typ:
             raise Rejected("unauthorized", f"This is not an {typ} token." if typ == "access" else f"This is not a {typ} token.")
         return claims
 
-    def _foreign_header(self, header: bytes) -> Key | None:
-        """A header that another JWT library wrote, with the same meaning in another spelling."""
-        parsed = self._decode_header(_unpadded(header))
-        return self._keys.by_kid(parsed.kid) if parsed.alg == "HS256" and parsed.crit is None else None
-
-
-def _signature(key: Key, signed: bytes) -> bytes:
-    return urlsafe_b64encode(hmac.digest(key.secret, signed, "sha256")).rstrip(b"=")
-
-
-def _unpadded(segment: bytes) -> bytes:
-    return urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    def _payload(self, token: str) -> bytes:
+        """The signed bytes. Nearly every token is signed with the current key, so that one is tried before the header is asked for another."""
+        key = self._keys.current
+        try:
+            verified = self._jws.decode_complete(token, key.secret, algorithms=["HS256"])
+        except jwt.InvalidSignatureError:
+            older = self._keys.by_kid(self._jws.get_unverified_header(token).get("kid", ""))
+            if older is None or older is key:
+                raise
+            key = older
+            verified = self._jws.decode_complete(token, key.secret, algorithms=["HS256"])
+        if verified["header"].get("kid") != key.kid:
+            raise jwt.InvalidTokenError("signed with a key it does not name")
+        payload: bytes = verified["payload"]
+        return payload
 
 
 def _numeric_date(at_ms: int) -> int | float:

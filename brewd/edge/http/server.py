@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -78,7 +78,8 @@ class HttpServer:
         sniffed = SniffedStream(stream, first)
         self.connections += 1
         try:
-            await TCPServer(self._wrapped, self._config, self._context, {}, sniffed)  # type: ignore[arg-type]
+            # hypercorn asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
+            await TCPServer(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
         finally:
             self.connections -= 1
 

@@ -59,7 +59,9 @@ def document(public_url: str) -> dict[str, Any]:
     sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(frame)) for frame in frames}
     told = {event.name: _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
     told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
-    told["reply"] = _message("reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in answers]}, ref=True), "The answer to a frame with a `ref`.")
+    told["reply"] = _message(
+        "reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in answers]}, ref=True), "The answer to a frame with a `ref`."
+    )
     told["error"] = _message("error", _enveloped("error", _error_schema(), ref=True), "A refused frame.")
     return {
         "asyncapi": "3.0.0",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 from msgspec import Struct
@@ -25,7 +26,7 @@ from brewd.edge.ws.outbox import Outbox
 from brewd.edge.ws.sockets import Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
 from brewd.people.sessions import Sessions
-from brewd.people.tokens import Identity, Tokens
+from brewd.people.tokens import Identity
 from brewd.runtime.clock import Clock, rfc3339
 from brewd.store.messages import Messages
 
@@ -43,7 +44,6 @@ class Parts(Struct, frozen=True):
     """What every connection works with."""
 
     clock: Clock
-    tokens: Tokens
     sessions: Sessions
     directory: Directory
     messages: Messages
@@ -59,7 +59,24 @@ class Parts(Struct, frozen=True):
 class WebSocket:
     """`stream` carries the bytes when they are encrypted; otherwise the socket itself does. `first`: bytes that came with the handshake."""
 
-    __slots__ = ("_bad_frames", "_bad_since_s", "_first", "_inbound", "_number", "_parts", "_ref", "_sock", "_stream", "_to", "_who", "draining", "heard_s", "identity", "outbox", "until_ms")
+    __slots__ = (
+        "_bad_frames",
+        "_bad_since_s",
+        "_first",
+        "_inbound",
+        "_number",
+        "_parts",
+        "_ref",
+        "_sock",
+        "_stream",
+        "_to",
+        "_who",
+        "draining",
+        "heard_s",
+        "identity",
+        "outbox",
+        "until_ms",
+    )
 
     def __init__(self, *, parts: Parts, sock: socket.socket, stream: trio.abc.Stream | None, identity: Identity | None, first: bytes) -> None:
         self._parts = parts
@@ -145,7 +162,7 @@ class WebSocket:
         try:
             frame = plain.decode(text)
             if isinstance(frame, plain.AuthFrame) and self.identity is None:
-                self._admit(self._identify(frame.data.token))
+                self._admit(self._parts.sessions.identify(frame.data.token))
                 return None
             if self._ref is None:
                 raise plain.BadFrame("event", "the first frame must be auth", frame.ref)
@@ -153,10 +170,29 @@ class WebSocket:
             self._refuse(rejected)
             return None
         try:
-            return _HANDLERS[type(frame)](self, frame)
+            return self._handle(frame)
         except Rejected as rejected:
             self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
             return None
+
+    def _handle(self, frame: plain.Frame) -> Awaitable[None] | None:
+        """Do what the frame says; something to wait for where that needs Postgres. Raises `Rejected`."""
+        match frame:
+            case plain.SendFrame():
+                self._send(frame)
+            case plain.TypingStartFrame() | plain.TypingStopFrame():
+                self._typing(frame)
+            case plain.JoinFrame():
+                return self._join(frame)
+            case plain.LeaveFrame():
+                self._leave(frame)
+            case plain.DeleteFrame():
+                self._delete(frame)
+            case plain.StatusFrame():
+                self._status(frame)
+            case plain.RefreshFrame() | plain.AuthFrame():
+                self._refresh(frame)
+        return None
 
     def _refuse(self, rejected: Rejected) -> None:
         """Answer a frame that was not understood, and close a socket that keeps sending such."""
@@ -167,12 +203,6 @@ class WebSocket:
         self._bad_frames += 1
         if self._bad_frames >= BAD_FRAMES_MAX or self._ref is None:
             self.outbox.close(POLICY, "too many frames that were not understood" if self._ref else rejected.detail)
-
-    def _identify(self, token: str) -> Identity:
-        identity = self._parts.tokens.verify_access(token)
-        if self._parts.sessions.is_revoked(identity):
-            raise Rejected("unauthorized", "This session was ended.")
-        return identity
 
     def _admit(self, identity: Identity) -> None:
         """Someone is there: take an address in their café, and say hello."""
@@ -210,7 +240,9 @@ class WebSocket:
                 earlier += await self._parts.messages.after(ref.cafe_id, since, RESUME_MAX)
             ref.tell(c.Join(self._to, who, frame.ref, since, frame.data.epoch, tuple(earlier)))
         except StoreError:
-            self.outbox.push(self._parts.dialect.error(frame.ref, {"code": "storage_unavailable", "detail": "History cannot be read at the moment.", "retryAfterMs": 1000}))
+            self.outbox.push(
+                self._parts.dialect.error(frame.ref, {"code": "storage_unavailable", "detail": "History cannot be read at the moment.", "retryAfterMs": 1000})
+            )
         except Rejected as rejected:
             self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
 
@@ -234,6 +266,8 @@ class WebSocket:
     def _typing(self, frame: plain.TypingStartFrame | plain.TypingStopFrame) -> None:
         ref, _ = self._in_cafe(frame.data.cafe_id)
         ref.tell(c.Typing(self._to, isinstance(frame, plain.TypingStartFrame)))
+        if frame.ref is not None:
+            self.outbox.push(self._parts.dialect.reply(frame.ref, {}))
 
     def _status(self, frame: plain.StatusFrame) -> None:
         ref, _ = self._in_cafe(self._ref.cafe_id if self._ref else "")
@@ -241,23 +275,10 @@ class WebSocket:
 
     def _refresh(self, frame: plain.RefreshFrame | plain.AuthFrame) -> None:
         """A fresh access token of the same session prolongs the socket."""
-        identity = self._identify(frame.data.token)
+        identity = self._parts.sessions.identify(frame.data.token)
         if self.identity is None or (identity.user_id, identity.session_id) != (self.identity.user_id, self.identity.session_id):
             raise Rejected("forbidden", "This token belongs to another session.")
         self.identity = identity
         self.until_ms = identity.expires_ms
         if frame.ref is not None:
             self.outbox.push(self._parts.dialect.reply(frame.ref, plain.RefreshAnswer(rfc3339(identity.expires_ms))))
-
-
-_HANDLERS: dict[type, Callable[[WebSocket, plain.Frame], Awaitable[None] | None]] = {
-    plain.AuthFrame: WebSocket._refresh,
-    plain.JoinFrame: WebSocket._join,
-    plain.LeaveFrame: WebSocket._leave,
-    plain.SendFrame: WebSocket._send,
-    plain.DeleteFrame: WebSocket._delete,
-    plain.TypingStartFrame: WebSocket._typing,
-    plain.TypingStopFrame: WebSocket._typing,
-    plain.StatusFrame: WebSocket._status,
-    plain.RefreshFrame: WebSocket._refresh,
-}  # type: ignore[dict-item]

@@ -44,7 +44,12 @@ def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     except binascii.Error:
         raise Rejected("invalid_request", "Sec-WebSocket-Key must be 16 bytes in base64.") from None
     offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",") if name.strip()]
-    lines = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + generate_accept_token(key.encode())]
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + generate_accept_token(key.encode()),
+    ]
     if PROTOCOL in offered:
         lines.append(b"Sec-WebSocket-Protocol: " + PROTOCOL.encode())
     return Upgrade(b"\r\n".join(lines) + b"\r\n\r\n", _token(headers, offered))

@@ -30,10 +30,13 @@ class Outbox:
     """`stream`: what to send through when bytes must be encrypted on the way; then every push waits for the draining task."""
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_draining", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_inbound", "_withheld_to", "closed", "cut_at_s", "dialect", "slow",
+        "_backlog", "_backlog_bytes", "_draining", "_inbound", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_withheld_to",
+        "closed", "cut_at_s", "dialect", "slow",
     )  # fmt: skip
 
-    def __init__(self, *, sock: socket.socket, stream: trio.abc.SendStream | None, inbound: InBound, dialect: Dialect, limit_bytes: int, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, *, sock: socket.socket, stream: trio.abc.SendStream | None, inbound: InBound, dialect: Dialect, limit_bytes: int, nursery: trio.Nursery
+    ) -> None:
         self.dialect = dialect
         self.slow = False
         self.closed = False
