@@ -47,7 +47,17 @@ class CafeActor:
     """One life of one café. `run` returns when the café has been empty for `idle_s`, and raises when it crashes."""
 
     def __init__(
-        self, *, ref: CafeRef, room: Room, journal: Journal, clock: Clock, alarms: Alarms, idle_s: float, observer: Observer, new_incident: Callable[[], str], step: Step = step
+        self,
+        *,
+        ref: CafeRef,
+        room: Room,
+        journal: Journal,
+        clock: Clock,
+        alarms: Alarms,
+        idle_s: float,
+        observer: Observer,
+        new_incident: Callable[[], str],
+        step: Step = step,
     ) -> None:
         self._ref = ref
         self.room = room

@@ -60,7 +60,19 @@ class Directory:
     """See the module. One for the process; `refs` grows with the cafés that are in use."""
 
     def __init__(
-        self, *, supervisor: Supervisor, store: Store, journal: Journal, warmth: Warmth, clock: Clock, ids: Ids, alarms: Alarms, quota: Quota, rules: Rules, bounds: Bounds, step: Step = step
+        self,
+        *,
+        supervisor: Supervisor,
+        store: Store,
+        journal: Journal,
+        warmth: Warmth,
+        clock: Clock,
+        ids: Ids,
+        alarms: Alarms,
+        quota: Quota,
+        rules: Rules,
+        bounds: Bounds,
+        step: Step = step,
     ) -> None:
         self._supervisor = supervisor
         self._store = store

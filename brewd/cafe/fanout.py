@@ -95,17 +95,16 @@ class FanOut:
     def perform(self, effects: Sequence[Effect]) -> None:
         """Take the effects of one step into this turn."""
         for effect in effects:
-            kind = type(effect)
-            if kind is Broadcast:
-                self._broadcast(effect)  # type: ignore[arg-type]
-            elif kind is Reply:
-                self.reply(effect.to, effect.ref, effect.data)  # type: ignore[union-attr]
-            elif kind is Refuse:
-                self.refuse(effect.to, effect.ref, Rejected(effect.code, effect.detail, **effect.extras))  # type: ignore[union-attr]
-            elif kind is Attach:
-                self._attach(effect.to)  # type: ignore[union-attr]
-            elif kind is Detach:
-                self._detach(effect.to)  # type: ignore[union-attr]
+            if isinstance(effect, Broadcast):
+                self._broadcast(effect)
+            elif isinstance(effect, Reply):
+                self.reply(effect.to, effect.ref, effect.data)
+            elif isinstance(effect, Refuse):
+                self.refuse(effect.to, effect.ref, Rejected(effect.code, effect.detail, **effect.extras))
+            elif isinstance(effect, Attach):
+                self._attach(effect.to)
+            elif isinstance(effect, Detach):
+                self._detach(effect.to)
 
     def reply(self, to: int, ref: Ref, data: Any) -> None:
         """Answer a request: an ask at once, a socket with this turn. Nobody hears of a request without a `ref`."""

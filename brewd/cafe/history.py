@@ -78,5 +78,3 @@ class History:
     def deleted_upto(self, seq: int) -> list[str]:
         """The ids of held messages up to `seq` that were deleted."""
         return [m.id for m in self._messages[: max(0, seq + 1 - self.first)] if m.deleted]
-
-

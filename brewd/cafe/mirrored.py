@@ -95,7 +95,10 @@ class CafeMirror:
         for user_id in came:
             member = members[user_id]
             presence = f"user:{user_id}:presence"
-            commands += [("HSET", presence, "cafeId", room.cafe_id, "username", member.who.username, "status", member.status, "seenMs", member.seen_ms), ("EXPIRE", presence, TTL_S)]
+            commands += [
+                ("HSET", presence, "cafeId", room.cafe_id, "username", member.who.username, "status", member.status, "seenMs", member.seen_ms),
+                ("EXPIRE", presence, TTL_S),
+            ]
         return commands
 
     def _topics(self, room: Room) -> list[RedisCommand]:

@@ -43,7 +43,21 @@ class Rules(Struct, frozen=True):
 class Room:
     """State only; see `step`. `quota` bounds drafts over all rooms, `new_id` makes message ids."""
 
-    __slots__ = ("cafe_id", "epoch", "generation", "history", "new_id", "pending", "presence", "quota", "rules", "topics", "topics_dirty", "topics_told_ms", "typing")
+    __slots__ = (
+        "cafe_id",
+        "epoch",
+        "generation",
+        "history",
+        "new_id",
+        "pending",
+        "presence",
+        "quota",
+        "rules",
+        "topics",
+        "topics_dirty",
+        "topics_told_ms",
+        "typing",
+    )
 
     def __init__(self, *, line: Line, recent: Recent, rules: Rules, quota: Quota, new_id: Callable[[], str], now_ms: int) -> None:
         self.cafe_id = line.cafe_id
@@ -189,11 +203,11 @@ def _send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
         draft = room.pending.resent(key)
         if draft is not None:
             return _wait_too(room, draft, Waiter(command.to, command.ref, duplicate=True), now_ms)
-    draft = _accept(room, command.who, room.new_id(), command.content, command.client_msg_id, now_ms)
-    if draft is None:
-        return [_no_storage(waiter)]
-    draft.waiters.append(waiter)
-    return [*_stop_typing(room, room.presence.devices[command.to]), *_wake(room)]
+    draft = Draft(
+        id=room.new_id(), who=command.who, content=command.content, client_msg_id=command.client_msg_id, redaction=False,
+        accepted_ms=now_ms, deadline_ms=now_ms + room.rules.reply_timeout_ms,
+    )  # fmt: skip
+    return [*_stop_typing(room, room.presence.devices[command.to]), *_accept(room, draft, waiter)]
 
 
 def _unfit(room: Room, command: c.Send) -> Refuse | None:
@@ -211,15 +225,13 @@ def _unfit(room: Room, command: c.Send) -> Refuse | None:
     return Refuse(command.to, command.ref, "invalid_request", "The message was not accepted.", {"errors": [{"path": "data.content", "detail": problem}]})
 
 
-def _accept(room: Room, who: c.Who, id: str, content: str, client_msg_id: str | None, now_ms: int, *, redaction: bool = False) -> Draft | None:
-    """A draft that now waits to be stored; None when too many do already."""
+def _accept(room: Room, draft: Draft, waiter: Waiter) -> list[Effect]:
+    """Let a draft wait to be stored, and `waiter` for its outcome; refused when too many drafts wait already."""
     if not room.quota.take():
-        return None
-    draft = Draft(
-        id=id, who=who, content=content, client_msg_id=client_msg_id, redaction=redaction, accepted_ms=now_ms, deadline_ms=now_ms + room.rules.reply_timeout_ms
-    )
+        return [_no_storage(waiter)]
+    draft.waiters.append(waiter)
     room.pending.add(draft)
-    return draft
+    return _wake(room)
 
 
 def _wait_too(room: Room, draft: Draft, waiter: Waiter, now_ms: int) -> list[Effect]:
@@ -236,12 +248,11 @@ def _delete(room: Room, command: c.Delete, now_ms: int) -> list[Effect]:
     held = room.history.get(command.message_id)
     if held is not None and held.user_id != command.who.user_id and not command.who.moderator:
         return [Refuse(command.to, command.ref, "forbidden", "Only its author or a moderator can delete a message.")]
-    waiter = Waiter(command.to, command.ref)
-    draft = _accept(room, command.who, command.message_id, "", None, now_ms, redaction=True)
-    if draft is None:
-        return [_no_storage(waiter)]
-    draft.waiters.append(waiter)
-    return _wake(room)
+    draft = Draft(
+        id=command.message_id, who=command.who, content="", client_msg_id=None, redaction=True,
+        accepted_ms=now_ms, deadline_ms=now_ms + room.rules.reply_timeout_ms,
+    )  # fmt: skip
+    return _accept(room, draft, Waiter(command.to, command.ref))
 
 
 def _redacted(room: Room, draft: Draft, message: Message | None) -> list[Effect]:

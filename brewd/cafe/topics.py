@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from brewd.cafe.events import TopicView
 
@@ -21,21 +20,36 @@ WORD_LETTERS_MAX = 40
 SCORE_MIN = 0.05
 _REBASE_MS = 100 * HALF_LIFE_MS
 
-_WORD = re.compile(r"[^\W\d_]{%d,}" % WORD_LETTERS_MIN)
+_WORD = re.compile(rf"[^\W\d_]{{{WORD_LETTERS_MIN},}}")
 
-STOP_WORDS = frozenset(
-    ["about", "above", "after", "again", "against", "also", "although", "always", "another", "anyone", "anything", "aren", "around", "back", "because", "been", "before", "being", "below", "between", "both", "came", "cannot", "come", "could", "couldn", "didn", "does", "doesn", "doing", "done", "down", "during", "each", "either", "else", "enough", "even", "ever", "every", "everyone", "everything", "from", "further", "gave", "give", "goes", "going", "gone", "gonna", "good", "great", "hadn", "hasn", "have", "haven", "having", "hello", "here", "hers", "herself", "himself", "into", "isn", "itself", "just", "keep", "kind", "know", "last", "least", "less", "like", "little", "long", "look", "looking", "made", "make", "many", "maybe", "mean", "might", "more", "most", "much", "must", "myself", "need", "never", "next", "nice", "nobody", "none", "nothing", "okay", "once", "only", "other", "others", "ought", "ours", "ourselves", "over", "perhaps", "please", "pretty", "quite", "rather", "really", "right", "said", "same", "says", "seem", "seen", "shall", "shan", "should", "shouldn", "since", "some", "somebody", "someone", "something", "soon", "still", "such", "sure", "take", "tell", "than", "thank", "thanks", "that", "them", "themselves", "then", "there", "these", "they", "thing", "things", "think", "this", "those", "though", "through", "today", "together", "took", "toward", "under", "until", "unless", "upon", "very", "wanna", "want", "wasn", "well", "went", "were", "weren", "what", "whatever", "when", "where", "whether", "which", "while", "whom", "whose", "will", "wish", "with", "within", "without", "wonder", "would", "wouldn", "yeah", "your", "yours", "yourself", "yourselves", "aber", "alle", "allem", "allen", "aller", "alles", "also", "auch", "beim", "bist", "dann", "dass", "dein", "deine", "denn", "dich", "diese", "dieser", "dieses", "doch", "dort", "durch", "eine", "einem", "einen", "einer", "eines", "etwas", "euch", "euer", "ganz", "gegen", "haben", "hast", "hatte", "heute", "hier", "hinter", "ihre", "ihren", "immer", "jede", "jeder", "jedes", "jetzt", "kann", "kein", "keine", "könnte", "machen", "mehr", "mein", "meine", "mich", "mit", "nach", "nein", "nicht", "nichts", "noch", "oder", "ohne", "schon", "sehr", "sein", "seine", "sich", "sind", "soll", "sondern", "über", "unser", "unter", "viel", "vielleicht", "vom", "von", "warum", "weil", "wenn", "werden", "wieder", "wird", "wirst", "wohl", "wollen", "würde", "zwischen"]
-)
+# fmt: off
+STOP_WORDS = frozenset([
+    "about", "above", "after", "again", "against", "also", "although", "always", "another", "anyone", "anything", "aren", "around", "back",
+    "because", "been", "before", "being", "below", "between", "both", "came", "cannot", "come", "could", "couldn", "didn", "does", "doesn", "doing",
+    "done", "down", "during", "each", "either", "else", "enough", "even", "ever", "every", "everyone", "everything", "from", "further", "gave",
+    "give", "goes", "going", "gone", "gonna", "good", "great", "hadn", "hasn", "have", "haven", "having", "hello", "here", "hers", "herself",
+    "himself", "into", "itself", "just", "keep", "kind", "know", "last", "least", "less", "like", "little", "long", "look", "looking", "made",
+    "make", "many", "maybe", "mean", "might", "more", "most", "much", "must", "myself", "need", "never", "next", "nice", "nobody", "none", "nothing",
+    "okay", "once", "only", "other", "others", "ought", "ours", "ourselves", "over", "perhaps", "please", "pretty", "quite", "rather", "really",
+    "right", "said", "same", "says", "seem", "seen", "shall", "shan", "should", "shouldn", "since", "some", "somebody", "someone", "something",
+    "soon", "still", "such", "sure", "take", "tell", "than", "thank", "thanks", "that", "them", "themselves", "then", "there", "these", "they",
+    "thing", "things", "think", "this", "those", "though", "through", "today", "together", "took", "toward", "under", "until", "unless", "upon",
+    "very", "wanna", "want", "wasn", "well", "went", "were", "weren", "what", "whatever", "when", "where", "whether", "which", "while", "whom",
+    "whose", "will", "wish", "with", "within", "without", "wonder", "would", "wouldn", "yeah", "your", "yours", "yourself", "yourselves",
 
-
-@lru_cache(maxsize=4096)
-def _is_topic(word: str) -> bool:
-    return word not in STOP_WORDS
+    "aber", "alle", "allem", "allen", "aller", "alles", "auch", "beim", "bist", "dann", "dass", "dein", "deine", "denn", "dich", "diese", "dieser",
+    "dieses", "doch", "dort", "durch", "eine", "einem", "einen", "einer", "eines", "etwas", "euch", "euer", "ganz", "gegen", "haben", "hast",
+    "hatte", "heute", "hier", "hinter", "ihre", "ihren", "immer", "jede", "jeder", "jedes", "jetzt", "kann", "kein", "keine", "könnte", "machen",
+    "mehr", "mein", "meine", "mich", "nach", "nein", "nicht", "nichts", "noch", "oder", "ohne", "schon", "sehr", "sein", "seine", "sich", "sind",
+    "soll", "sondern", "über", "unser", "unter", "viel", "vielleicht", "warum", "weil", "wenn", "werden", "wieder", "wird", "wirst", "wohl",
+    "wollen", "würde", "zwischen",
+])
+# fmt: on
 
 
 def words_of(text: str) -> set[str]:
     """The topic words of a text: lower-cased, each once, stop words out."""
-    return {word for word in _WORD.findall(text.casefold()) if len(word) <= WORD_LETTERS_MAX and _is_topic(word)}
+    return {word for word in _WORD.findall(text.casefold()) if len(word) <= WORD_LETTERS_MAX and word not in STOP_WORDS}
 
 
 class Topics:

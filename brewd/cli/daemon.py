@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from brewd.config import Config
 
 
-def run_daemon(config: Config, *, dev: bool = False, ready: Callable[[Any], Awaitable[None]] | None = None) -> int:
+def run_daemon(config: Config, *, ready: Callable[[Any], Awaitable[None]] | None = None) -> int:
     """The daemon's exit code. What an operator can put right ends the command in words; anything else is a bug and keeps its traceback."""
     import trio
 
     from brewd import daemon
 
     async def main() -> int:
-        return await daemon.run(config, dev=dev, ready=ready)
+        return await daemon.run(config, ready=ready)
 
     try:
         return trio.run(main)

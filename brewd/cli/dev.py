@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             print(describe(demo), flush=True)
             output.say("Ctrl-C stops it.")
 
-    return run_daemon(config, dev=True, ready=ready)
+    return run_daemon(config, ready=ready)
 
 
 def dev_config(args: argparse.Namespace) -> Config:
