@@ -11,6 +11,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from brewd.edge.http import auth, body, cafes, chat, endpoint, headers, health, openapi, pages, problem, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
+from brewd.edge.ws import asyncapi
 
 __all__ = ["Directory", "HttpParts", "Ref", "create_app"]
 
@@ -50,5 +51,6 @@ def create_app(parts: HttpParts) -> QuartTrio:
     problem.install(app, parts.ids)
     headers.install(app, origins=parts.config.server.origins, https=parts.config.public_url.startswith("https:"))
     endpoint.install(app, parts, endpoints)
-    pages.install(app, endpoints, openapi.document(endpoints, parts.config.public_url))
+    url = parts.config.public_url
+    pages.install(app, endpoints, openapi.document(endpoints, url), asyncapi.document(url))
     return app

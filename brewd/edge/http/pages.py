@@ -27,13 +27,14 @@ _FILES: Final = (
 )
 
 
-def install(app: QuartTrio, endpoints: Sequence[Endpoint], openapi: Mapping[str, Any]) -> None:
-    """Serve the pages, the OpenAPI document, and `/`, which leads to the documentation."""
+def install(app: QuartTrio, endpoints: Sequence[Endpoint], openapi: Mapping[str, Any], asyncapi: Mapping[str, Any]) -> None:
+    """Serve the pages, the OpenAPI and AsyncAPI documents, and `/`, which leads to the documentation."""
     folder = resources.files("brewd.edge.http") / "pages"
     for path, name, kind in _FILES:
         app.add_url_rule(path, path, _fixed((folder / name).read_bytes(), kind), methods=["GET"])
-    app.add_url_rule("/docs", "/docs", _fixed(_docs(endpoints, openapi).encode(), _HTML), methods=["GET"])
+    app.add_url_rule("/docs", "/docs", _fixed(_docs(endpoints, openapi, asyncapi).encode(), _HTML), methods=["GET"])
     app.add_url_rule("/api/openapi.json", "openapi", _fixed(msgspec.json.encode(openapi), "application/json"), methods=["GET"])
+    app.add_url_rule("/api/asyncapi.json", "asyncapi", _fixed(msgspec.json.encode(asyncapi), "application/json"), methods=["GET"])
     app.add_url_rule("/", "/", _home, methods=["GET"])
 
 
@@ -48,7 +49,7 @@ async def _home() -> Response:
     return Response(b"", 302, headers={"Location": "/docs"})
 
 
-def _docs(endpoints: Sequence[Endpoint], openapi: Mapping[str, Any]) -> str:
+def _docs(endpoints: Sequence[Endpoint], openapi: Mapping[str, Any], asyncapi: Mapping[str, Any]) -> str:
     """The documentation as one page."""
     sections: list[str] = []
     for tag in dict.fromkeys(endpoint.tag for endpoint in endpoints):
@@ -63,8 +64,8 @@ def _docs(endpoints: Sequence[Endpoint], openapi: Mapping[str, Any]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>brewd: HTTP API</title>'
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/pages.css"></head><body><main>'
         f"<h1>brewd {escape(openapi['info']['version'])}</h1>"
-        '<p>JSON over HTTP, and a WebSocket at <code>/ws</code>. For machines: <a href="/api/openapi.json">openapi.json</a>.</p>'
-        f"{''.join(sections)}<h2>Shapes</h2>{schemas}"
+        '<p>JSON over HTTP, and a WebSocket at <code>/ws</code>. For machines: <a href="/api/openapi.json">openapi.json</a>, <a href="/api/asyncapi.json">asyncapi.json</a>.</p>'
+        f"{''.join(sections)}{_websocket(asyncapi)}<h2>Shapes</h2>{schemas}"
         f"<h2>Errors</h2><p>Every error is an RFC 9457 problem with one of these codes.</p><table>{rows}</table>"
         "</main></body></html>"
     )
@@ -86,6 +87,26 @@ def _endpoint(endpoint: Endpoint, openapi: Mapping[str, Any]) -> str:
     return (
         f"<section><h3><code>{endpoint.method} {escape(path)}</code></h3><p>{escape(endpoint.summary)}.</p>"
         f"<ul><li>for: {escape(who)}</li>{takes}<li>answer {endpoint.status}: {answers}</li><li>errors: {codes}</li></ul></section>"
+    )
+
+
+def _websocket(asyncapi: Mapping[str, Any]) -> str:
+    """The frames of `/ws` both ways, and what each close code asks of a client."""
+    messages = "".join(
+        f"<details><summary><code>{escape(message['name'])}</code> {escape(message.get('summary', ''))}</summary><pre>{_pretty(message['payload'])}</pre></details>"
+        for message in asyncapi["components"]["messages"].values()
+    )
+    schemas = "".join(
+        f"<details><summary><code>{escape(name)}</code></summary><pre>{_pretty(schema)}</pre></details>"
+        for name, schema in asyncapi["components"]["schemas"].items()
+    )
+    codes = "".join(
+        f"<tr><td>{close['code']}</td><td>{escape(close['meaning'])}</td><td>{'reconnect' if close['reconnect'] else 'do not reconnect'}</td></tr>"
+        for close in asyncapi["x-close-codes"]
+    )
+    return (
+        f"<h2>WebSocket</h2><p>{escape(asyncapi['info']['description'])}</p>{messages}"
+        f"<h3>Close codes</h3><table>{codes}</table><h3>Shapes of the WebSocket</h3>{schemas}"
     )
 
 

@@ -121,6 +121,7 @@ async def test_the_contract_for_machines_is_whole(site: Site) -> None:
     assert {rule.rule.replace("<uuid:", "{").replace(">", "}") for rule in site.app.url_map.iter_rules() if rule.rule.startswith("/api/")} == {
         *document["paths"],
         "/api/openapi.json",
+        "/api/asyncapi.json",
     }
     join = document["paths"]["/api/auth/join"]["post"]
     assert {"201", "400", "401", "403", "404", "409", "413", "429", "500", "503"} <= join["responses"].keys()
@@ -158,3 +159,17 @@ async def test_the_link_on_a_receipt_leads_somewhere(site: Site) -> None:
     assert b"textContent" in script.raw
     assert b"innerHTML" not in script.raw
     assert (await site.get("/pages.css")).status == 200
+
+
+async def test_the_websocket_is_described_from_its_frames(site: Site) -> None:
+    document = (await site.get("/api/asyncapi.json")).json
+    messages = document["components"]["messages"]
+    assert {"join_cafe", "message_send", "message_new", "lagged", "server_draining", "reply", "error"} <= messages.keys()
+    send = document["components"]["schemas"]["SendData"]
+    assert send["required"] == ["cafeId", "content"]
+    assert send["additionalProperties"] is False
+    by_code = {close["code"]: close["reconnect"] for close in document["x-close-codes"]}
+    assert (by_code[1012], by_code[4008], by_code[4002]) == (True, True, False)
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', (await site.get("/api/asyncapi.json")).raw.decode()))
+    assert references <= document["components"]["schemas"].keys()
+    assert b"message:send" in (await site.get("/docs")).raw
