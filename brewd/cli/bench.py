@@ -1,0 +1,151 @@
+"""`brewd bench fanout`: how much a brewd on this machine delivers, at what cost.
+
+Each measurement starts a daemon of its own on one core and drives it from another (`bench_load.py`). Nothing that runs already is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from brewd.cli import options, output
+
+if TYPE_CHECKING:
+    from brewd.cli.bench_scenarios import Scenario
+
+_JOIN_LIMIT_S: Final = 120.0
+_SLACK_S: Final = 60.0  # for the generator to start, and to sum up
+_FILES_TO_SPARE: Final = 100
+
+_DESCRIPTION: Final = """\
+Measure the way of a message from one sender to every member of its room, everything switched on, limits set wide.
+Without names or -n, the whole table is run: closed-1k, closed-5k, paced, many-rooms, alone."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("bench", help="measure what brewd can do on this machine", description="Measure what brewd can do on this machine.")
+    verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    fanout = verbs.add_parser(
+        "fanout",
+        parents=[options.json_option()],
+        help="deliveries per CPU second, latency, memory and connects",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    fanout.add_argument("names", metavar="SCENARIO", nargs="*", help="run only these of the table")
+    own = fanout.add_argument_group("a load of your own")
+    own.add_argument("-n", "--sockets", type=_positive, metavar="N")
+    own.add_argument("-r", "--rooms", type=_positive, metavar="N", help="default 10")
+    load = own.add_mutually_exclusive_group()
+    load.add_argument("-k", "--outstanding", type=_positive, metavar="N", help="closed loop: messages under way in each room (default 4)")
+    load.add_argument("--rate", type=options.positive_number, metavar="N", help="paced: messages a second, all rooms together")
+    fanout.add_argument("--curve", action="store_true", help="CPU per delivery from 10 to 1,000 rooms and from 100 to 10,000 sockets")
+    fanout.add_argument("--seconds", type=options.positive_number, default=4.0, metavar="S", help="length of each measurement (default 4)")
+    fanout.add_argument("--warm", type=options.positive_number, default=1.0, metavar="S", help="under load before it counts (default 1)")
+    fanout.add_argument("--repeat", type=_positive, default=1, metavar="N", help="measure N times and show the median by CPU per delivery")
+    fanout.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and its stores (default 0)")
+    fanout.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
+    fanout.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    from brewd.cli import bench_report
+    from brewd.cli.bench_daemon import BenchError
+
+    chosen = _chosen(args)
+    _raise_file_limit(max(scenario.sockets for scenario in chosen))
+    results: list[dict[str, Any]] = []
+    trouble = False
+    for scenario in chosen:
+        output.say(f"{scenario.name}: {scenario.text}")
+        try:
+            tries = [_measure(scenario, args) for _ in range(args.repeat)]
+        except BenchError as error:
+            raise output.Exit(output.FAILED, f"{scenario.name}: {error}") from None
+        results.append(sorted(tries, key=lambda result: result["deliveries_per_cpu_s"])[len(tries) // 2])
+        for remark in bench_report.remarks(results[-1]):
+            output.say(remark)
+            trouble = trouble or not results[-1]["delivered"] or bool(results[-1]["lost"])
+    output.emit(args, {"results": results}, bench_report.table(results))
+    return output.FAILED if trouble else output.OK
+
+
+def _chosen(args: argparse.Namespace) -> list[Scenario]:
+    """What the command line asks for. Ends the command when that is not sensible."""
+    from brewd.cli.bench_scenarios import TABLE, Scenario, curves
+
+    table = {scenario.name: scenario for scenario in TABLE}
+    if args.sockets:
+        rooms = args.rooms or min(10, args.sockets)
+        if args.names or args.curve or rooms > args.sockets:
+            raise output.Exit(output.USAGE, "-n is a load of its own, with at least one socket a room; leave the names out")
+        return [Scenario(name="own", sockets=args.sockets, rooms=rooms, outstanding=0 if args.rate else args.outstanding or 4, rate=args.rate or 0.0)]
+    if args.rooms or args.rate or args.outstanding:
+        raise output.Exit(output.USAGE, "-r, -k and --rate describe a load of your own: say with -n how many sockets it has")
+    if unknown := [name for name in args.names if name not in table]:
+        raise output.Exit(output.USAGE, f"no scenario {unknown[0]!r}; there are {', '.join(table)}")
+    if args.curve:
+        return list(curves())
+    return [table[name] for name in args.names] or list(TABLE)
+
+
+def _measure(scenario: Scenario, args: argparse.Namespace) -> dict[str, Any]:
+    from brewd.cli.bench_daemon import bench_daemon
+
+    cores = os.sched_getaffinity(0)
+    pinned = {args.server_cpu, args.load_cpu} <= cores and args.server_cpu != args.load_cpu
+    with bench_daemon(cpu=args.server_cpu if pinned else None, parent_dir=args.dir) as daemon:
+        cafes, tokens = daemon.populate(rooms=scenario.rooms, sockets=scenario.sockets)
+        plan = {
+            "port": daemon.port,
+            "path": "/ws",
+            "pid": daemon.pid,
+            "cafes": cafes,
+            "tokens": tokens,
+            "outstanding": scenario.outstanding,
+            "rate": scenario.rate,
+            "warm_s": args.warm,
+            "measure_s": args.seconds,
+            "join_limit_s": _JOIN_LIMIT_S,
+            "cpu": args.load_cpu if pinned else -1,
+        }
+        found = _drive(plan, limit_s=_JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S)
+    return {"scenario": scenario.name, "outstanding": scenario.outstanding, "rate": scenario.rate, "pinned": pinned, **found}
+
+
+def _drive(plan: dict[str, Any], *, limit_s: float) -> dict[str, Any]:
+    """Run the generator as a process of its own: it shares neither core nor interpreter with anything."""
+    import json
+    import subprocess
+    import sys
+
+    from brewd.cli.bench_daemon import BenchError
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "brewd.cli.bench_load"], input=json.dumps(plan).encode(), capture_output=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"the generator did not end within {limit_s:g} s") from None
+    if done.returncode:
+        raise BenchError(done.stderr.decode(errors="replace").strip()[-2000:])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _raise_file_limit(sockets: int) -> None:
+    """Both processes need a file a socket, and inherit our limit."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and sockets + _FILES_TO_SPARE > hard:
+        raise output.Exit(output.USAGE, f"{sockets} sockets need as many open files; the hard limit here is {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
