@@ -18,8 +18,10 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -44,6 +46,9 @@ def drop_root(libc: ctypes.CDLL, uid: int, gid: int, capability: int | None) -> 
     if capability is None:
         os.setresuid(uid, uid, uid)
         return
+    # Without this bit, access(2) forgets the capability, and Postgres asks that way whether it may run its own programs. It
+    # takes a right that root may lack in a container; then it is only missed if the programs, too, lie in a closed directory.
+    libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setresuid(uid, uid, uid)
     only = 1 << capability

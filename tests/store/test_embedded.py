@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from brewd.runtime.bridge import Bridge
-from brewd.store.child import Account, choose_account, processes
+from brewd.store.child import Account, Child, choose_account, processes
 from brewd.store.embedded import EmbeddedError, PostgresServer, RedisServer, data_lock, embedded_postgres, embedded_redis
 from brewd.store.embedded_postgres import find_binaries
 from brewd.store.postgres import Postgres
@@ -255,3 +255,18 @@ def test_root_gives_its_servers_no_more_than_they_need(tmp_path: Path) -> None:
     closed = choose_account(tmp_path / "closed" / "x")
     assert closed.uid == nobody.pw_uid
     assert closed.capability is not None
+
+
+async def test_what_lies_in_a_closed_directory_can_be_reached_and_nothing_there_be_changed(tmp_path: Path) -> None:
+    """Both ways of asking: by opening, and by access(2), as Postgres asks for its own programs."""
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed" / "file").write_text("here")
+    ask = "import os, sys; path = sys.argv[1]; sys.exit(0 if open(path).read() == 'here' and os.access(path, os.R_OK) and not os.access(path, os.W_OK) else 3)"
+    child = Child(
+        argv=[sys.executable, "-I", "-c", ask if os.geteuid() == 0 else "", str(tmp_path / "closed" / "file")],
+        account=choose_account(tmp_path / "closed" / "file"),
+        death_signal=signal.SIGKILL,
+        cwd=tmp_path,
+        log=tmp_path / "log",
+    )
+    assert await child.wait() == 0, child.last_words()
