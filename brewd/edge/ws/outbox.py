@@ -116,7 +116,7 @@ class Outbox:
         if backlog:
             while len(backlog) > 1:
                 backlog.pop()
-            self._backlog_bytes = len(backlog[0])
+            self._backlog_bytes = 0  # nothing is counted any more: only the close frame follows
         self.close(TOO_SLOW, "too slow: reconnect and join with since")
 
     async def _drain(self) -> None:
