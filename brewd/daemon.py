@@ -1,12 +1,14 @@
 """The daemon: everything wired together, started in order, stopped in reverse.
 
 `run` owns the root supervisor. Infrastructure that crashes more often than its restart intensity allows ends the process with a
-clear last line; cafés do not (see `cafe/directory.py`). SIGTERM and SIGINT drain; a second one stops at once.
+clear last line; cafés do not (see `cafe/directory.py`). SIGTERM and SIGINT drain; a second one stops at once, and so does the
+first one while the daemon still starts.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import resource
 import signal
 import socket
@@ -14,6 +16,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 from msgspec import Struct
@@ -22,14 +25,13 @@ from msgspec.structs import replace
 from brewd import __version__
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
-from brewd.cafe.events import Draining
 from brewd.cafe.mirrored import CafeMirror
 from brewd.cafe.room import Rules, step
 from brewd.config import Config
 from brewd.edge.control.methods import build_methods
 from brewd.edge.control.server import ControlServer
+from brewd.edge.drain import drain, see_out
 from brewd.edge.health import Health
-from brewd.edge.http.app import create_app
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.server import HttpServer
 from brewd.edge.listener import Listener, bind
@@ -55,7 +57,7 @@ from brewd.runtime.ids import Ids
 from brewd.runtime.log import configure, get_logger
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Supervisor, open_supervisor
-from brewd.store.embedded import data_lock, embedded_postgres, embedded_redis
+from brewd.store.embedded import PostgresServer, RedisServer, data_lock
 from brewd.store.journal import Journal
 from brewd.store.messages import Messages
 from brewd.store.migrate import migrate, migrations_dir
@@ -64,10 +66,6 @@ from brewd.store.postgres import Postgres, open_postgres
 from brewd.store.redis import Redis, open_redis
 
 log = get_logger("brewd")
-
-RECONNECT_SPREAD_MS = 5000
-FAREWELL_S = 2.0
-"""How long clients may take to answer the close frame of a drain."""
 
 STORES_RETRY_S = 0.5
 
@@ -130,18 +128,21 @@ class _People(Struct, frozen=True):
 
 
 class _Stop:
-    """How the daemon is asked to end: `drain` lets what is under way finish, `now` does not wait."""
+    """How the daemon is asked to end: `drain` lets what is under way finish, `at_once` does not wait. A daemon that still starts just ends."""
 
     def __init__(self) -> None:
         self.asked = trio.Event()
-        self.now = False
+        self.starting: trio.CancelScope | None = trio.CancelScope()
+        self.draining = trio.CancelScope()
 
     def drain(self) -> None:
         self.asked.set()
+        if self.starting is not None:
+            self.starting.cancel()
 
     def at_once(self) -> None:
-        self.now = True
-        self.asked.set()
+        self.draining.cancel()
+        self.drain()
 
 
 async def run(config: Config, *, ready: Ready | None = None, step: Step = step) -> int:
@@ -152,66 +153,89 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
     configure(format=config.observe.log, level=config.observe.log_level)
     _raise_file_limit()
     stop = _Stop()
-    async with AsyncExitStack() as stack:
-        listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
-        urls = _urls(listening, config)
-        config = replace(config, server=replace(config.server, public_url=config.server.public_url or urls[0]))
-        stack.enter_context(data_lock(config.data.path))
-        root = await stack.enter_async_context(open_supervisor("brewd"))
-        bridge = await stack.enter_async_context(open_bridge())
-        clock = Clock()
-        ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
-        stores = await stack.enter_async_context(_open_stores(ground, bridge))
-        await _migrated(stores.postgres, clock)
-        people = await _people(ground, stores.postgres)
-        rooms = _rooms(ground, stores, step)
-        sockets = Sockets(clock)
-        _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
-        health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
-        flushers = await stack.enter_async_context(trio.open_nursery())
-        stack.callback(flushers.cancel_scope.cancel)
-        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)), tls=bool(config.server.tls.cert))
+    assert stop.starting is not None
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, stop.starting:
+        async with AsyncExitStack() as stack:
+            listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
+            urls = _urls(listening, config)
+            config = replace(config, server=replace(config.server, public_url=config.server.public_url or urls[0]))
+            stack.enter_context(data_lock(config.data.path))
+            root = await stack.enter_async_context(open_supervisor("brewd"))
+            root.spawn("signals", lambda: _on_signals(signals, stop), essential=True)
+            bridge = await stack.enter_async_context(open_bridge())
+            clock = Clock()
+            ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
+            stores = await stack.enter_async_context(_open_stores(ground, bridge))
+            stack.callback(root.stop)  # whoever uses the stores ends before them
+            await _serve(ground, stores, listening, stop, ready=ready, step=step)
+    return 0
+
+
+async def _serve(ground: _Ground, stores: _Stores, listening: list[socket.socket], stop: _Stop, *, ready: Ready | None, step: Step) -> None:
+    """From the migrations to the last goodbye."""
+    config, clock, root = ground.config, ground.clock, ground.root
+    await _migrated(stores.postgres, clock)
+    people = await _people(ground, stores.postgres)
+    rooms = _rooms(ground, stores, step)
+    sockets = Sockets(clock)
+    _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
+    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
+    async with trio.open_nursery() as flushers:
+        http = HttpServer(_app(_http_parts(ground, stores, people, rooms, health)), tls=bool(config.server.tls.cert))
         socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
         listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=_tls(config))
         root.spawn("sockets", sockets.watch, essential=True)
         await flushers.start(_control(ground, people, rooms, health, stop).serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)
-        flushers.start_soon(_on_signals, stop)
         _calm_gc()
         health.ready = True
-        log.info("ready", urls=urls, version=__version__)
+        stop.starting = None
+        log.info("ready", urls=ground.urls, version=__version__)
         if ready is not None:
             await ready(_parts(ground, people, rooms, sockets, stop))
         await stop.asked.wait()
         health.ready = False
-        if not stop.now:
-            with trio.move_on_after(config.server.drain_s):
-                await _drain(ground, listener, sockets, rooms)
+        with stop.draining:
+            await drain(listener=listener, http=http, sockets=sockets, quota=rooms.quota, mirror=rooms.mirror, ids=ground.ids, within_s=config.server.drain_s)
+        see_out(sockets)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
-    return 0
 
 
 @asynccontextmanager
 async def _open_stores(ground: _Ground, bridge: Bridge) -> AsyncIterator[_Stores]:
     """Postgres and Redis, embedded or elsewhere."""
-    config, root = ground.config, ground.root
+    config = ground.config
     async with AsyncExitStack() as stack:
-        dsn, url = config.postgres.url, config.redis.url
-        if dsn == "embedded":
-            postgres_server = await stack.enter_async_context(embedded_postgres(config.data.path))
-            root.spawn("postgres", postgres_server.watch, essential=True)
-            stack.callback(root.discard, "postgres")
-            dsn = postgres_server.dsn
-        if url == "embedded":
-            redis_server = await stack.enter_async_context(embedded_redis(config.data.path))
-            root.spawn("redis", redis_server.watch, essential=True)
-            stack.callback(root.discard, "redis")
-            url = redis_server.url
+        dsn, url = await stack.enter_async_context(_embedded(config, ground.root))
         postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max))
         lane = await stack.enter_async_context(postgres.lane())
         redis = await stack.enter_async_context(open_redis(bridge, url=url))
         yield _Stores(postgres, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
+
+
+@asynccontextmanager
+async def _embedded(config: Config, root: Supervisor) -> AsyncIterator[tuple[str, str]]:
+    """The addresses of Postgres and Redis, once those of them that are ours run."""
+    postgres = PostgresServer(data_dir=config.data.path) if config.postgres.url == "embedded" else None
+    redis = RedisServer(data_dir=config.data.path) if config.redis.url == "embedded" else None
+    servers: list[PostgresServer | RedisServer] = [server for server in (postgres, redis) if server is not None]
+    try:
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(server.start)
+            # It takes as long as a server takes to start, and would otherwise be imported before or after.
+            await trio.to_thread.run_sync(importlib.import_module, "brewd.edge.http.app")
+        if postgres is not None:
+            root.spawn("postgres", postgres.watch, essential=True)
+        if redis is not None:
+            root.spawn("redis", redis.watch, essential=True)
+        yield config.postgres.url if postgres is None else postgres.dsn, config.redis.url if redis is None else redis.url
+    finally:
+        root.discard("redis")
+        root.discard("postgres")
+        for server in reversed(servers):
+            await server.stop()
 
 
 async def _migrated(postgres: Postgres, clock: Clock) -> None:
@@ -271,7 +295,7 @@ def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
             history=room.history,
             presence_grace_ms=int(room.presence_grace_s * 1000),
             typing_ms=int(room.typing_s * 1000),
-            reply_timeout_ms=int(config.journal.timeout_s * 1000),
+            reply_timeout_ms=int(config.journal.timeout_s * 900),  # so that the answer, too, is there within `timeout_s`
         ),
         bounds=Bounds(mailbox_max=room.mailbox_max, idle_s=room.idle_s),
         step=step,
@@ -321,23 +345,6 @@ def _parts(ground: _Ground, people: _People, rooms: _Rooms, sockets: Sockets, st
     )  # fmt: skip
 
 
-async def _drain(ground: _Ground, listener: Listener, sockets: Sockets, rooms: _Rooms) -> None:
-    """Let everyone out: nobody new, everybody told, everything accepted stored, the mirror written, the sockets closed."""
-    listener.accepting.cancel()
-    for connection in sockets.all():
-        outbox = connection.outbox
-        connection.draining = True
-        outbox.push(outbox.dialect.event(Draining(ground.ids.below(RECONNECT_SPREAD_MS))))
-    while rooms.quota.used:
-        await trio.sleep(0.01)
-    await rooms.mirror.flush()
-    for connection in sockets.all():
-        connection.outbox.close(1012, "restarting")
-    with trio.move_on_after(FAREWELL_S):
-        while len(sockets):
-            await trio.sleep(0.01)
-
-
 def _revoked(sockets: Sockets, session_id: str | None, user_id: str, code: int) -> None:
     if session_id is not None:
         sockets.close_session(session_id, code, "the session was ended")
@@ -345,12 +352,17 @@ def _revoked(sockets: Sockets, session_id: str | None, user_id: str, code: int) 
         sockets.close_user(user_id, code, "the session was ended")
 
 
-async def _on_signals(stop: _Stop) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            if stop.asked.is_set():
-                stop.at_once()
-            stop.drain()
+async def _on_signals(signals: AsyncIterator[int], stop: _Stop) -> None:
+    async for _ in signals:
+        if stop.asked.is_set():
+            stop.at_once()
+        stop.drain()
+
+
+def _app(parts: HttpParts) -> Any:
+    from brewd.edge.http.app import create_app  # slow: see `_embedded`
+
+    return create_app(parts)
 
 
 def _urls(listening: list[socket.socket], config: Config) -> list[str]:

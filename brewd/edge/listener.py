@@ -151,6 +151,8 @@ class Listener:
             head = await read_head(lambda: _receive(sock, stream))
             if head is None or not head.upgrades_to_websocket:
                 return head
+            if self.accepting.cancel_called:
+                raise Rejected("cafe_unavailable", "The server is restarting.", retryAfterMs=1000)
             upgrade = handshake.check(head, origins=self._origins)
             identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
         except BadHead as bad:

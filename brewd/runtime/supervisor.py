@@ -109,6 +109,13 @@ class Supervisor:
         if child is not None:
             child.stop()
 
+    def stop(self) -> None:
+        """Cancel every child, and those of the groups below."""
+        for child in list(self._children.values()):
+            child.stop()
+        for below in self._groups.values():
+            below.stop()
+
     async def _keep(self, child: Child) -> None:
         try:
             with child.scope:
@@ -128,7 +135,6 @@ class Supervisor:
             await child.run()
         except Exception as error:
             crashes = child.note_crash(error, trio.current_time())
-            child.restarts += 1
             log.error("crashed", child=child.name, crashes=crashes, exc_info=error)
             if crashes > child.restart.intensity:
                 child.state = "quarantined"
@@ -136,6 +142,7 @@ class Supervisor:
                 child.crashed(error)
             if crashes <= child.restart.intensity:
                 child.state = "backoff"
+                child.restarts += 1
                 await trio.sleep(child.restart.delay_s(crashes))
                 return True
             if child.essential:
