@@ -53,6 +53,7 @@ class Load:
         self._phrases = wire.phrases(_PHRASES)
         self._sample_every = _SAMPLE_EVERY_CLOSED if self._outstanding else 1
         self._latencies_us = array("L")
+        self._cut: dict[int, bytes] = {}  # by file descriptor: the tail of a read that may hold the first part of a mark
         self._sent = self._seen = self._bytes = self._stalled = self._late_max_ns = self._due_ns = self._room = 0
 
     def measure(self, *, pid: int, warm_s: float, measure_s: float) -> dict[str, Any]:
@@ -89,10 +90,9 @@ class Load:
 
     def _pump(self, until_ns: int, *, sending: bool) -> None:
         """Receive, count and answer until the monotonic time `until_ns`. The one loop whose speed matters."""
-        fleet, clock = self._fleet, time.monotonic_ns
+        fleet, clock, cut = self._fleet, time.monotonic_ns, self._cut
         poll, buffer, reads, sends_for = fleet.epoll.poll, fleet.buffer, fleet.reads, fleet.sends_for
         count, find, mark, ping, end, every = buffer.count, buffer.find, wire.MARK, wire.PING, wire.FRAME_END, self._sample_every
-        cut: dict[int, bytes] = {}  # by file descriptor: the tail of a read that may hold the first part of a mark
         closed = sending and self._outstanding > 0
         wait_s, countdown = 0.02, every
         while (now := clock()) < until_ns:
