@@ -34,7 +34,7 @@ from brewd.edge.drain import drain, see_out
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.server import HttpServer
-from brewd.edge.listener import Listener, bind
+from brewd.edge.listener import Listener, bind, url_of
 from brewd.edge.ws.connection import READ_BYTES
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
@@ -56,7 +56,7 @@ from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import configure, get_logger
 from brewd.runtime.quota import Quota
-from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.runtime.supervisor import Restart, Supervisor, open_supervisor
 from brewd.store.embedded import PostgresServer, RedisServer, data_lock
 from brewd.store.journal import Journal
 from brewd.store.messages import Messages
@@ -68,6 +68,8 @@ from brewd.store.redis import Redis, open_redis
 log = get_logger("brewd")
 
 STORES_RETRY_S = 0.5
+MIRROR_RESTART = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
+"""Service goes on without the mirror, so there is no end to trying: ever more slowly within a period."""
 
 
 class Parts(Struct, frozen=True):
@@ -157,7 +159,7 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, stop.starting:
         async with AsyncExitStack() as stack:
             listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
-            urls = _urls(listening, config)
+            urls = [url_of(sock, tls=bool(config.server.tls.cert)) for sock in listening]
             config = replace(config, server=replace(config.server, public_url=config.server.public_url or urls[0]))
             stack.enter_context(data_lock(config.data.path))
             root = await stack.enter_async_context(open_supervisor("brewd"))
@@ -229,7 +231,7 @@ async def _embedded(config: Config, root: Supervisor) -> AsyncIterator[tuple[str
         if postgres is not None:
             root.spawn("postgres", postgres.watch, essential=True)
         if redis is not None:
-            root.spawn("redis", redis.watch, essential=True)
+            root.spawn("redis", redis.watch, restart=MIRROR_RESTART)
         yield config.postgres.url if postgres is None else postgres.dsn, config.redis.url if redis is None else redis.url
     finally:
         root.discard("redis")
@@ -363,19 +365,6 @@ def _app(parts: HttpParts) -> Any:
     from brewd.edge.http.app import create_app  # slow: see `_embedded`
 
     return create_app(parts)
-
-
-def _urls(listening: list[socket.socket], config: Config) -> list[str]:
-    scheme = "https" if config.server.tls.cert else "http"
-    urls = []
-    for sock in listening:
-        name = sock.getsockname()
-        if isinstance(name, str):
-            urls.append(f"unix:{name}")
-        else:
-            host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            urls.append(f"{scheme}://{host}:{name[1]}")
-    return urls
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

@@ -66,6 +66,15 @@ def bind(address: Address) -> socket.socket:
     return sock
 
 
+def url_of(sock: socket.socket, *, tls: bool) -> str:
+    """Where clients find it; port 0 is the one it became."""
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{'https' if tls else 'http'}://{host}:{name[1]}"
+
+
 class Listener:
     """See the module. `tls`: None for plain text."""
 

@@ -7,23 +7,27 @@ because expired rows would stay in it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import trio
 
+from brewd.runtime.log import get_logger
 from brewd.store.child import Child, EmbeddedError, choose_account, retire, socket_dir
+
+log = get_logger("redis")
 
 _SOCKET: Final = "redis.sock"
 _DUMP: Final = "mirror.rdb"
 _READY_MAX_S: Final = 20.0
 _POLL_S: Final = 0.005
+_PROBE_S: Final = 0.2
 
 
 class RedisServer:
@@ -48,6 +52,18 @@ class RedisServer:
 
     async def start(self) -> None:
         """Run the server; return when it answers. Raises `EmbeddedError`."""
+        try:
+            await self._run()
+        except EmbeddedError as error:
+            dump = self._dir / _DUMP
+            if not dump.exists():
+                raise
+            # Perhaps it is the file that it cannot read. A mirror can be written anew; a brewd that does not start helps nobody.
+            log.warning("mirror_dropped", error=str(error))
+            dump.unlink()
+            await self._run()
+
+    async def _run(self) -> None:
         binary = find_binary()
         account = choose_account(self._dir, self._sockets, binary)
         account.make_dir(self._sockets)
@@ -63,7 +79,7 @@ class RedisServer:
         )
         self._pid = child.pid
         with trio.move_on_after(_READY_MAX_S):
-            while not self._answers():
+            while not await self._answers():
                 if child.exit_status is not None:
                     self._child = None
                     raise EmbeddedError(f"Redis does not start: {child.last_words()}")
@@ -106,15 +122,12 @@ class RedisServer:
         }
         return [part for key, value in options.items() for part in (f"--{key}", value)]
 
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(0.1)
-            try:
-                probe.connect(str(self._socket))
-                probe.sendall(b"PING\r\n")
-                return probe.recv(64).startswith(b"+PONG")
-            except OSError:
-                return False
+    async def _answers(self) -> bool:
+        with trio.move_on_after(_PROBE_S), contextlib.suppress(OSError, trio.BrokenResourceError):
+            async with await trio.open_unix_socket(str(self._socket)) as probe:
+                await probe.send_all(b"PING\r\n")
+                return bytes(await probe.receive_some(64)).startswith(b"+PONG")
+        return False
 
 
 def find_binary() -> Path:

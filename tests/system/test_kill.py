@@ -1,0 +1,54 @@
+"""`kill -9` of the daemon in the middle of it all: what was acknowledged or seen is there, once, in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from tests.system.daemon import Daemon
+from tests.system.guests import Guest, caught_up, check_laws, gathered
+
+CAFES = 5
+SENDERS = 20
+MESSAGES = 1000
+
+
+async def test_what_was_acknowledged_or_seen_survives_a_kill(daemon: Daemon, measured: Callable[..., None]) -> None:
+    cafes = await daemon.cafes(CAFES)
+    guests = [Guest(daemon.address, *user) for user in await daemon.users(cafes, SENDERS // CAFES)]
+
+    async def talk(guest: Guest) -> None:
+        for n in range(MESSAGES // SENDERS):
+            await guest.say(f"{guest.user_id} says {n}", f"m{n}")
+
+    async def acknowledged(count: int) -> None:
+        while sum(len(guest.acked) for guest in guests) < count:
+            await trio.sleep(0.001)
+
+    async with gathered(guests):
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for guest in guests:
+                    nursery.start_soon(talk, guest)
+                for kill_at in (MESSAGES // 3, MESSAGES * 2 // 3):
+                    await acknowledged(kill_at)
+                    await daemon.kill()
+                    before = [(dict(guest.acked), dict(guest.heard)) for guest in guests]
+                    ready_s = await daemon.start()
+                    measured(ready_s=ready_s)
+                    for guest, (acked, heard) in zip(guests, before, strict=True):
+                        assert guest.acked.items() >= acked.items()
+                        assert guest.heard.items() >= heard.items()
+        rows = await daemon.rows()
+        await caught_up(guests, rows)
+        # A message that was said again after its acknowledgement is answered with the first one.
+        for guest in guests:
+            answer = await guest.say(f"{guest.user_id} says 0", "m0")
+            assert answer.data["duplicate"]
+        assert await daemon.rows() == rows
+    check_laws(guests, rows)
+    assert sum(len(guest.acked) for guest in guests) == MESSAGES
+    assert len(rows) == MESSAGES
+    assert all(guest.joins == 3 for guest in guests)
+    measured(resent=sum(guest.duplicates for guest in guests) - SENDERS)
