@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from brewd.cafe.commands import Command, Drop, Rejoin, Tick
+from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick
 from brewd.cafe.effects import Broadcast, Effect, Wake
 from brewd.cafe.events import MessageNew
 from brewd.cafe.ref import CafeRef
-from brewd.cafe.room import Room, confirmed, depart, next_deadline_ms, step, taken_back
+from brewd.cafe.room import Room, confirmed, depart, fall_silent, next_deadline_ms, step, taken_back
 from brewd.errors import Rejected
 from brewd.runtime.alarm import Alarm, Alarms
 from brewd.runtime.clock import Clock
@@ -72,16 +72,20 @@ class CafeActor:
         self._outcome: Outcome | None = None
         self._departure_error: Exception | None = None
         self._command: Command | None = None
+        self._blamed: tuple[int, Ref] | None = None
         self._over = False
 
     def resume(self) -> None:
         """Take over the sockets an earlier actor left, silently, and tell them what was stored but not yet told."""
         fanout, room, now_ms = self._ref.fanout, self.room, self._clock.now_ms()
+        present = self._ref.present
         for to in fanout.heard_by():
-            self._perform(self._step(room, Rejoin(to, fanout.people[to]), now_ms))
-        for who in self._ref.present:
-            if who.user_id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
-                self._perform(self._step(room, Rejoin(0, who), now_ms) + self._step(room, Drop(0), now_ms))
+            who = fanout.people[to]
+            _, status = present.get(who.user_id, (who, "online"))
+            self._perform(self._step(room, Rejoin(to, who, status), now_ms))
+        for user_id, (who, status) in present.items():
+            if user_id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
+                self._perform(self._step(room, Rejoin(0, who, status), now_ms) + self._step(room, Drop(0), now_ms))
         missed = room.history.after(fanout.told_seq) if fanout.told_seq is not None else []
         if missed is None:
             for to in fanout.heard_by():
@@ -189,14 +193,17 @@ class CafeActor:
         log.error("command_crashed", cafe=self.room.cafe_id, incident=incident, command=type(command).__name__)
         if command is not None and hasattr(command, "to"):
             rejected = Rejected("internal", "Something went wrong here. It has been noted.", incident=incident)
-            self._ref.fanout.refuse(command.to, getattr(command, "ref", None), rejected)
+            self._blamed = (command.to, getattr(command, "ref", None))
+            self._ref.fanout.refuse(*self._blamed, rejected)
 
     def _release(self) -> None:
         """Whoever still waits for a draft is told to send again: a resend with its clientMsgId is never shown twice."""
         again = Rejected("cafe_unavailable", "The café is restarting. Send it again with the same clientMsgId.", retryAfterMs=250)
         for draft in self.room.pending:
             for waiter in draft.waiters:
-                self._ref.fanout.refuse(waiter.to, waiter.ref, again)
+                if (waiter.to, waiter.ref) != self._blamed:  # the command at fault may have left a draft before it failed
+                    self._ref.fanout.refuse(waiter.to, waiter.ref, again)
         self.room.quota.give(len(self.room.pending))
-        self._ref.present = [member.who for member in self.room.presence.members.values()]
+        self._ref.present = {user_id: (member.who, member.status) for user_id, member in self.room.presence.members.items()}
+        self._ref.fanout.perform(fall_silent(self.room))
         self._ref.fanout.flush(self.room.history.last)

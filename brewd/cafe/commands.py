@@ -37,6 +37,7 @@ class Rejoin(Struct, frozen=True):
 
     to: int
     who: Who
+    status: str = "online"
 
 
 class Leave(Struct, frozen=True):

@@ -141,8 +141,9 @@ class FanOut:
             outbox = self.attached.get(to)
             if outbox is None or not one.parts:
                 continue
-            frames = encoded.get(outbox.dialect) or [outbox.dialect.event(event) for event in events]
-            _push_own(events, frames, one.parts, outbox, seq)
+            if outbox.dialect not in encoded:
+                encoded[outbox.dialect] = [outbox.dialect.event(event) for event in events]
+            _push_own(events, encoded[outbox.dialect], one.parts, outbox, seq)
 
     def _broadcast(self, broadcast: Broadcast) -> None:
         at = len(self._events)
@@ -189,8 +190,9 @@ def _push_common(events: list[Event], frames: list[bytes], members: dict[int, Ou
         if to in own:
             continue
         if droppable and outbox.slow:
-            outbox.push(b"".join(f for f, event in zip(frames, events, strict=True) if not event.droppable))
             outbox.withhold(seq)
+            if durable := b"".join(f for f, event in zip(frames, events, strict=True) if not event.droppable):
+                outbox.push(durable)
         else:
             outbox.push(whole)
 

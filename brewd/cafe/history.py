@@ -22,7 +22,7 @@ class History:
     def __init__(self, last: int, messages: Iterable[Message] = (), keys: dict[Key, Message] | None = None) -> None:
         self.last = last
         self.redactions = 0
-        self._messages = list(messages)
+        self._messages = _unbroken(last, list(messages))
         self._by_id = {m.id: m.seq for m in self._messages}
         self._keys: dict[Key, Message] = dict(keys or {})
 
@@ -40,8 +40,7 @@ class History:
         self._by_id[message.id] = message.seq
         if key is not None:
             self._keys[key] = message
-            if len(self._keys) > KEYS_MAX:
-                del self._keys[next(iter(self._keys))]
+            self._trim_keys()
         if len(self._messages) > 2 * HELD_MAX:  # letting go in bulk costs one copy in HELD_MAX messages
             for old in self._messages[:HELD_MAX]:
                 del self._by_id[old.id]
@@ -59,8 +58,9 @@ class History:
         return self._keys.get(key)
 
     def learn(self, known: dict[Key, Message]) -> None:
-        """Remember older clientMsgIds that Postgres knew."""
-        self._keys = {**known, **self._keys}
+        """Remember older clientMsgIds that Postgres knew: who resent them once may do so again."""
+        self._keys.update(known)
+        self._trim_keys()
 
     def get(self, message_id: str) -> Message | None:
         seq = self._by_id.get(message_id)
@@ -78,3 +78,15 @@ class History:
     def deleted_upto(self, seq: int) -> list[str]:
         """The ids of held messages up to `seq` that were deleted."""
         return [m.id for m in self._messages[: max(0, seq + 1 - self.first)] if m.deleted]
+
+    def _trim_keys(self) -> None:
+        while len(self._keys) > KEYS_MAX:
+            del self._keys[next(iter(self._keys))]
+
+
+def _unbroken(last: int, messages: list[Message]) -> list[Message]:
+    """Those that lead up to `last` without a gap. What was deleted from Postgres for good may have left one, and places follow from numbers."""
+    kept = 0
+    while kept < len(messages) and messages[-1 - kept].seq == last - kept:
+        kept += 1
+    return messages[len(messages) - kept :]

@@ -97,13 +97,15 @@ class Pending:
             self.batch = Batch(cafe_id, generation, first_seq, tuple(d.entry(cafe_id, seq) for seq, d in enumerate(self.out, first_seq)))
         return self.batch
 
-    def confirmed(self) -> list[tuple[Draft, Entry | None]]:
-        """The batch is stored: its drafts with their entries (None for a redaction), no longer pending."""
-        batch, drafts = self.batch, self._bring_in()
-        for draft in drafts:
+    def departed(self) -> list[tuple[Draft, Entry | None]]:
+        """The drafts of the batch that is out, with their entries (None for a redaction)."""
+        entries: Iterable[Entry | None] = self.batch.entries if self.batch is not None and self.batch.entries else [None] * len(self.out)
+        return list(zip(self.out, entries, strict=True))
+
+    def confirmed(self) -> None:
+        """The batch that is out is stored, and its drafts have been told: they are no longer pending."""
+        for draft in self._bring_in():
             self._forget(draft)
-        entries: Iterable[Entry | None] = batch.entries if batch is not None and batch.entries else [None] * len(drafts)
-        return list(zip(drafts, entries, strict=True))
 
     def taken_back(self, known: dict[Key, Message]) -> tuple[list[tuple[Draft, Message]], int]:
         """The batch is not stored: its drafts wait again, in front. Returns the drafts that are in `known`, and how many nobody waits for any more."""
@@ -118,6 +120,7 @@ class Pending:
                 self._forget(draft)
             else:
                 self.waiting.appendleft(draft)
+        self._find_earliest()
         return duplicates, dropped
 
     def expire(self, now_ms: int) -> tuple[list[Waiter], int]:
@@ -132,8 +135,11 @@ class Pending:
             self._forget(draft)
         if given_up:
             self.waiting = deque(d for d in self.waiting if d.waiters)
-        self.earliest_ms = min((d.deadline_ms for d in self if d.waiters), default=None)
+        self._find_earliest()
         return late, len(given_up)
+
+    def _find_earliest(self) -> None:
+        self.earliest_ms = min((d.deadline_ms for d in self if d.waiters), default=None)
 
     def _bring_in(self) -> list[Draft]:
         drafts, self.out, self.batch = self.out, [], None

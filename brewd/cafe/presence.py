@@ -53,9 +53,6 @@ class Presence:
     def __len__(self) -> int:
         return len(self.members)
 
-    def has(self, to: int) -> bool:
-        return to in self.devices or to in self.watchers
-
     def enter(self, to: int, who: Who, now_ms: int) -> Member | None:
         """A device comes in. The new member when the user was not present before, else None."""
         if who.staff:

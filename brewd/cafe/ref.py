@@ -42,9 +42,9 @@ class CafeStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CafeRef:
-    """Made by the directory. `start` brings the actor up when it is not."""
+    """Made by the directory. `start` brings the actor up when it is not; `forget` is called when nobody needs the ref any more."""
 
-    def __init__(self, *, cafe_id: str, mailbox_max: int, start: Callable[[CafeRef], None]) -> None:
+    def __init__(self, *, cafe_id: str, mailbox_max: int, start: Callable[[CafeRef], None], forget: Callable[[CafeRef], None]) -> None:
         self.cafe_id = cafe_id
         self.mailbox: Mailbox[Command] = Mailbox(mailbox_max)
         self.fanout = FanOut()
@@ -53,8 +53,9 @@ class CafeRef:
         self.members = 0
         self.seq = 0
         self.oldest_held = 0
-        self.present: list[Who] = []  # who was in the room when its actor ended
+        self.present: dict[str, tuple[Who, str]] = {}  # who was in the room when its actor ended, by user id, and their status
         self._start = start
+        self._forget = forget
         self._next_to = 1
         self._next_ask = -1
 
@@ -69,8 +70,10 @@ class CafeRef:
     def detach(self, to: int) -> None:
         """The socket is gone. Whatever it told before is still done; then its user's grace time starts."""
         self.fanout.forget(to)
-        if self.state in (State.STARTING, State.RUNNING):
+        if self.state in (State.STARTING, State.RUNNING) or len(self.mailbox):  # a join may still be in there
             self.mailbox.push(Drop(to))  # one a socket at most, so this is bounded by the sockets
+        elif self.state is State.STOPPED and not self.fanout.attached:
+            self._forget(self)
 
     def tell(self, command: Command) -> None:
         """Queue a command; never blocks. `Rejected`: `mailbox_full` or `cafe_unavailable`."""

@@ -94,8 +94,8 @@ def confirmed(room: Room, generation: int, redacted: dict[str, Message], now_ms:
     """The batch that is out is stored: tell everyone, and those who waited."""
     room.generation = generation
     effects: list[Effect] = []
-    for draft, entry in room.pending.confirmed():
-        room.quota.give()
+    departed = room.pending.departed()
+    for draft, entry in departed:
         if entry is None:
             effects += _redacted(room, draft, redacted.get(draft.id))
             continue
@@ -104,6 +104,8 @@ def confirmed(room: Room, generation: int, redacted: dict[str, Message], now_ms:
         room.topics_dirty |= room.topics.add(message.content, now_ms)
         effects.append(Broadcast(e.MessageNew(message, draft.client_msg_id) if draft.client_msg_id is not None else e.MessageNew(message)))
         effects += [_sent(waiter, message) for waiter in draft.waiters]
+    room.pending.confirmed()
+    room.quota.give(len(departed))
     if room.topics_dirty and now_ms - room.topics_told_ms >= TOPICS_GAP_MS:
         effects.append(_tell_topics(room, now_ms))
     return effects + _wake(room)
@@ -116,6 +118,11 @@ def taken_back(room: Room, generation: int, known: dict[Key, Message]) -> list[E
     duplicates, dropped = room.pending.taken_back(known)
     room.quota.give(len(duplicates) + dropped)
     return [_sent(waiter, message, duplicate=True) for draft, message in duplicates for waiter in draft.waiters] + _wake(room)
+
+
+def fall_silent(room: Room) -> list[Effect]:
+    """The room's actor ends: whoever was typing must not seem to type for ever."""
+    return [effect for member in list(room.typing.values()) for effect in _stop_typing(room, member)]
 
 
 def next_deadline_ms(room: Room) -> int | None:
@@ -151,7 +158,8 @@ def _missed(room: Room, command: c.Join) -> list[Message] | None:
     """Everything after the last message the client has; None when that cannot be told without a gap."""
     if command.since is None or command.epoch not in (None, room.epoch):
         return None
-    earlier = [m for m in command.earlier if isinstance(m, Message) and m.seq <= room.history.last]
+    # What the room holds of it is newer than what was read: a message may have been deleted since.
+    earlier = [room.history.get(m.id) or m for m in command.earlier if isinstance(m, Message) and m.seq <= room.history.last]
     if [m.seq for m in earlier] != list(range(command.since + 1, command.since + 1 + len(earlier))):
         return None
     rest = room.history.after(earlier[-1].seq if earlier else command.since)
@@ -162,6 +170,9 @@ def _missed(room: Room, command: c.Join) -> list[Message] | None:
 
 def _rejoin(room: Room, command: c.Rejoin, now_ms: int) -> list[Effect]:
     room.presence.enter(command.to, command.who, now_ms)
+    member = room.presence.devices.get(command.to)
+    if member is not None:
+        member.set_status(command.status)
     return []
 
 

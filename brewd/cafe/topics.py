@@ -69,7 +69,7 @@ class Topics:
         if now_ms - self._since_ms > _REBASE_MS:
             self._rebase(now_ms)
         weights = self._weights
-        unit = 2.0 ** ((now_ms - self._since_ms) / HALF_LIFE_MS)
+        unit = self._unit(now_ms)
         for word in words:
             weights[word] = weights.get(word, 0.0) + unit
         if len(weights) > CANDIDATES_MAX:
@@ -78,7 +78,7 @@ class Topics:
 
     def top(self, limit: int, now_ms: int) -> list[TopicView]:
         """The strongest words with their decayed scores (1.0 is one mention just now), strongest first, ties by word."""
-        unit = 2.0 ** ((now_ms - self._since_ms) / HALF_LIFE_MS)
+        unit = self._unit(now_ms)
         strongest = self._strongest(min(limit, KEPT_MAX))
         return [TopicView(word, round(weight / unit, 3)) for word, weight in strongest if weight / unit >= SCORE_MIN]
 
@@ -90,7 +90,11 @@ class Topics:
     def _strongest(self, limit: int) -> list[tuple[str, float]]:
         return sorted(self._weights.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
+    def _unit(self, now_ms: int) -> float:
+        """What one mention weighs now. After a month of silence nothing is left anyway: the bound keeps the number finite."""
+        return float(2.0 ** min((now_ms - self._since_ms) / HALF_LIFE_MS, 1000.0))
+
     def _rebase(self, now_ms: int) -> None:
-        unit = 2.0 ** ((now_ms - self._since_ms) / HALF_LIFE_MS)
+        unit = self._unit(now_ms)
         self._weights = {word: weight / unit for word, weight in self._weights.items() if weight / unit >= SCORE_MIN}
         self._since_ms = now_ms
