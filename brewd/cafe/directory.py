@@ -92,7 +92,7 @@ class Directory:
         """The café's ref. Whether there is such a café shows when something is told to it."""
         ref = self._refs.get(cafe_id)
         if ref is None:
-            ref = self._refs[cafe_id] = CafeRef(cafe_id=cafe_id, mailbox_max=self._bounds.mailbox_max, start=self._start)
+            ref = self._refs[cafe_id] = CafeRef(cafe_id=cafe_id, mailbox_max=self._bounds.mailbox_max, start=self._start, forget=self._forget)
         return ref
 
     def list(self) -> list[CafeStatus]:
@@ -111,12 +111,16 @@ class Directory:
         ref = self._known(cafe_id)
         for outbox in list(ref.fanout.attached.values()):
             outbox.close(1012, "this café was stopped")
-        self._supervisor.discard(cafe_id)
-        with trio.move_on_after(timeout_s):
-            while ref.state is not State.STOPPED:
-                await trio.sleep(0.01)
-        if len(ref.mailbox) and ref.state is State.STOPPED:
-            self._start(ref)
+        child = self._supervisor.discard(cafe_id)
+        if child is not None:
+            with trio.move_on_after(timeout_s):
+                await child.ended.wait()
+        if (child is None or child.ended.is_set()) and self._supervisor.state_of(cafe_id) == "stopped":  # else it was started again meanwhile
+            ref.state = State.STOPPED
+            if len(ref.mailbox):
+                self._start(ref)
+            elif not ref.fanout.attached:
+                self._forget(ref)
         return ref.status()
 
     def _known(self, cafe_id: str) -> CafeRef:
@@ -124,6 +128,11 @@ class Directory:
         if ref is None:
             raise Rejected("not_found", f"No café {cafe_id} is in use.")
         return ref
+
+    def _forget(self, ref: CafeRef) -> None:
+        """The café is stopped and nobody is connected: its next ref may be another."""
+        if self._refs.get(ref.cafe_id) is ref:
+            del self._refs[ref.cafe_id]
 
     def _start(self, ref: CafeRef) -> None:
         ref.state = State.STARTING
@@ -143,7 +152,7 @@ class Directory:
         if len(ref.mailbox):
             self._start(ref)
         elif not ref.fanout.attached:
-            self._refs.pop(ref.cafe_id, None)
+            self._forget(ref)
 
     async def _fenced_off(self, ref: CafeRef) -> bool:
         """One life. True when it ended because the line was taken over, or a commit was settled against us: not a bug; start over."""

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
+from brewd.cafe.events import UserView
 from brewd.cafe.room import Room
 from brewd.cafe.topics import HALF_LIFE_MS, KEPT_MAX
 from brewd.errors import StoreError
 from brewd.runtime.clock import Clock
+from brewd.runtime.log import get_logger
 from brewd.store.mirror import Mirror, Pipeline, RedisCommand
+
+log = get_logger("mirror")
 
 MESSAGES_MAX = 100
 TTL_S = 86_400
@@ -21,90 +23,93 @@ WARM_TIMEOUT_S = 0.25
 """A room does not wait longer for its topics: it can do without."""
 
 
-class Reachable(Pipeline, Protocol):
-    """Redis for reading at the start."""
-
-
-class _Written:
-    """What Redis has of one café."""
-
-    __slots__ = ("redactions", "room", "seq", "users")
-
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.seq = 0
-        self.redactions = 0
-        self.users: set[str] = set()
-
-
 class CafeMirror:
     """The observer of every café actor."""
 
-    def __init__(self, *, mirror: Mirror, redis: Reachable, clock: Clock) -> None:
+    def __init__(self, *, mirror: Mirror, redis: Pipeline, clock: Clock) -> None:
         self._mirror = mirror
         self._redis = redis
         self._clock = clock
-        self._written: dict[str, _Written] = {}
+        self._shown: dict[str, _Shown] = {}
 
     def touched(self, room: Room) -> None:
-        written = self._written.get(room.cafe_id)
-        if written is None:
-            written = self._written[room.cafe_id] = _Written(room)
-        written.room = room
-        self._mirror.note(f"cafe:{room.cafe_id}", lambda full: self._render(written, full))
+        shown = self._shown.get(room.cafe_id)
+        if shown is None:
+            shown = self._shown[room.cafe_id] = _Shown(room, self._clock)
+        if shown.room is not room:  # the actor was restarted: what its room counts, it counts anew
+            shown.room = room
+            shown.anew = True
+        self._mirror.note(shown.key, shown.render)
 
     def closed(self, cafe_id: str) -> None:
         """The café's actor has gone, with nobody in it."""
-        self._written.pop(cafe_id, None)
-        self._mirror.forget(f"cafe:{cafe_id}")
+        shown = self._shown.pop(cafe_id, None)
+        if shown is not None:
+            self._mirror.forget(shown.key)
 
     async def topics(self, cafe_id: str) -> list[tuple[str, float]]:
-        """The topic scores Redis has, decayed to now; nothing when it does not answer at once."""
+        """The topic scores Redis has, decayed to now; nothing when it does not answer at once, or with something else."""
+        key, now_ms = f"cafe:{cafe_id}:topics", self._clock.now_ms()
         try:
-            at_ms, flat = await self._redis.pipeline(
-                [("GET", f"cafe:{cafe_id}:topics:at"), ("ZREVRANGE", f"cafe:{cafe_id}:topics", 0, KEPT_MAX - 1, "WITHSCORES")], timeout_s=WARM_TIMEOUT_S
-            )
+            at_ms, flat = await self._redis.pipeline([("GET", f"{key}:at"), ("ZREVRANGE", key, 0, KEPT_MAX - 1, "WITHSCORES")], timeout_s=WARM_TIMEOUT_S)
+            return decayed(pairs(flat), now_ms - int(at_ms or now_ms))
         except StoreError:
             return []
-        return decayed(pairs(flat), self._clock.now_ms() - int(at_ms or self._clock.now_ms()))
+        except Exception as error:  # somebody else wrote there; a café must not fail to open because of its mirror
+            log.warning("topics_unreadable", cafe=cafe_id, error=str(error))
+            return []
 
-    def _render(self, written: _Written, full: bool) -> list[RedisCommand]:
-        room = written.room
-        return self._messages(written, room, full) + self._users(written, room, full) + self._topics(room)
 
-    def _messages(self, written: _Written, room: Room, full: bool) -> list[RedisCommand]:
-        key, history = f"cafe:{room.cafe_id}:messages", room.history
-        anew = full or written.redactions != history.redactions or history.last - written.seq > MESSAGES_MAX
-        messages = history.tail(MESSAGES_MAX if anew else history.last - written.seq)
-        written.seq, written.redactions = history.last, history.redactions
+class _Shown:
+    """One café as Redis has it, and what brings that up to date. `anew`: the next rendering starts from nothing."""
+
+    __slots__ = ("_clock", "_redactions", "_seq", "_users", "anew", "key", "room")
+
+    def __init__(self, room: Room, clock: Clock) -> None:
+        self.key = f"cafe:{room.cafe_id}"
+        self.room = room
+        self.anew = True
+        self._clock = clock
+        self._seq = 0
+        self._redactions = 0
+        self._users: dict[str, UserView] = {}
+
+    def render(self, full: bool) -> list[RedisCommand]:
+        full, self.anew = full or self.anew, False
+        return self._messages(full) + self._members(full) + self._topics()
+
+    def _messages(self, full: bool) -> list[RedisCommand]:
+        key, history = f"{self.key}:messages", self.room.history
+        anew = full or self._redactions != history.redactions or history.last - self._seq > MESSAGES_MAX
+        messages = history.tail(MESSAGES_MAX if anew else history.last - self._seq)
+        self._seq, self._redactions = history.last, history.redactions
         commands: list[RedisCommand] = [("DEL", key)] if anew else []
         if messages:
             commands += [("LPUSH", key, *(msgspec.json.encode(m) for m in messages)), ("LTRIM", key, 0, MESSAGES_MAX - 1), ("EXPIRE", key, TTL_S)]
         return commands
 
-    def _users(self, written: _Written, room: Room, full: bool) -> list[RedisCommand]:
-        key, members = f"cafe:{room.cafe_id}:users", room.presence.members
-        now = set(members)
-        came, went = (now, set()) if full else (now - written.users, written.users - now)
-        written.users = now
+    def _members(self, full: bool) -> list[RedisCommand]:
+        key, members, before = f"{self.key}:users", self.room.presence.members, self._users
+        self._users = {user_id: member.view for user_id, member in members.items()}
+        went = before.keys() - members.keys()
+        # A view is replaced when the status changes, so the same view is the same state.
+        news = [member for user_id, member in members.items() if full or before.get(user_id) is not member.view]
         commands: list[RedisCommand] = [("DEL", key)] if full else []
         if went:
             commands += [("SREM", key, *went), ("DEL", *(f"user:{user_id}:presence" for user_id in went))]
-        if came:
-            commands += [("SADD", key, *came), ("EXPIRE", key, TTL_S)]
-        for user_id in came:
-            member = members[user_id]
-            presence = f"user:{user_id}:presence"
+        if news:
+            commands += [("SADD", key, *(member.who.user_id for member in news)), ("EXPIRE", key, TTL_S)]
+        for member in news:
+            presence = f"user:{member.who.user_id}:presence"
             commands += [
-                ("HSET", presence, "cafeId", room.cafe_id, "username", member.who.username, "status", member.status, "seenMs", member.seen_ms),
+                ("HSET", presence, "cafeId", self.room.cafe_id, "username", member.who.username, "status", member.status, "seenMs", member.seen_ms),
                 ("EXPIRE", presence, TTL_S),
             ]
         return commands
 
-    def _topics(self, room: Room) -> list[RedisCommand]:
-        now_ms = self._clock.now_ms()
-        top = room.topics.top(KEPT_MAX, now_ms)
-        key = f"cafe:{room.cafe_id}:topics"
+    def _topics(self) -> list[RedisCommand]:
+        key, now_ms = f"{self.key}:topics", self._clock.now_ms()
+        top = self.room.topics.top(KEPT_MAX, now_ms)
         if not top:
             return [("DEL", key)]
         flat = [part for view in top for part in (view.score, view.topic)]

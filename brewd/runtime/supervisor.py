@@ -103,11 +103,12 @@ class Supervisor:
         child = self._children.get(name)
         return "stopped" if child is None else child.state
 
-    def discard(self, name: str) -> None:
-        """Forget a child that ended or is quarantined, so that its name is free again."""
+    def discard(self, name: str) -> Child | None:
+        """Stop a child and forget it, quarantined or not: its name is free again. Its `ended` tells when it is gone."""
         child = self._children.pop(name, None)
         if child is not None:
             child.stop()
+        return child
 
     def stop(self) -> None:
         """Cancel every child, and those of the groups below."""

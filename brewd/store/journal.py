@@ -116,6 +116,7 @@ class Journal:
     async def run(self) -> NoReturn:
         if self._out:
             await self._settle(self._out)
+            self._out = []
         next_s = trio.current_time()
         while True:
             while not self._ready:
@@ -156,27 +157,35 @@ class Journal:
         try:
             commit = await self._store.commit(batches)
         except StoreConflict as conflict:
-            log.info("duplicate", constraint=conflict.constraint)
-            await self._refuse_duplicates(out)
+            await self._refuse_duplicates(out, conflict)
         except StoreError as error:
             log.warning("commit_unanswered", cafes=len(out), error=str(error))
             await self._settle(out)
-        except Exception as error:  # a statement Postgres finds wrong wrote nothing; alone, each café shows whether it was the cause
-            if len(out) == 1:
-                log.error("batch_poisoned", cafe=batches[0].cafe_id, exc_info=error)
-                out[0][0].settled(Poisoned(error))
-            else:
-                for one in out:
-                    await self._write([one])
+        except Exception as error:
+            await self._isolate(out, error)
         else:
             self.commits += 1
             self.rows += sum(batch.rows for batch in batches)
             for source, batch in out:
                 source.settled(Committed(batch.generation, commit.redacted) if batch.cafe_id in commit.cafe_ids else Fenced())
 
-    async def _refuse_duplicates(self, out: Departed) -> None:
+    async def _isolate(self, out: Departed, error: Exception) -> None:
+        """A statement that Postgres finds wrong wrote nothing. Alone, each café shows whether it was the cause."""
+        if len(out) > 1:
+            for one in out:
+                await self._write([one])
+            return
+        source, batch = out[0]
+        log.error("batch_poisoned", cafe=batch.cafe_id, exc_info=error)
+        source.settled(Poisoned(error))
+
+    async def _refuse_duplicates(self, out: Departed, conflict: StoreConflict) -> None:
         keys = [(e.message.user_id, e.client_msg_id) for _, b in out for e in b.entries if e.client_msg_id is not None]
         known = await self._until_answered(lambda: self._store.known(keys))
+        log.info("duplicate", constraint=conflict.constraint, known=len(known))
+        if not known:  # not a resend, so sending it again would be refused again, for ever
+            await self._isolate(out, conflict)
+            return
         for source, batch in out:
             mine = {k: known[k] for e in batch.entries if e.client_msg_id and (k := (e.message.user_id, e.client_msg_id)) in known}
             source.settled(Duplicates(mine) if mine else TakenBack(batch.generation))

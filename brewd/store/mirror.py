@@ -20,7 +20,9 @@ from brewd.runtime.log import get_logger
 log = get_logger("mirror")
 
 FLUSH_S = 0.5
-RETRY_MAX_S = 2.0
+RETRY_S = (FLUSH_S, 2 * FLUSH_S, 4 * FLUSH_S)
+"""Pauses after so many failures in a row; the last of them from then on."""
+
 SOURCES_AT_ONCE = 256
 """Sources in one pipeline: neither Redis nor the bridge is held up for long."""
 
@@ -75,7 +77,7 @@ class Mirror:
     async def run(self) -> NoReturn:
         self._stale = True
         while True:
-            await trio.sleep(min(FLUSH_S * 2**self.failures, RETRY_MAX_S))
+            await trio.sleep(RETRY_S[min(self.failures, len(RETRY_S) - 1)])
             await self.flush()
 
     async def flush(self, timeout_s: float = TIMEOUT_S) -> bool:
