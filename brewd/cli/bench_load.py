@@ -19,7 +19,7 @@ from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError
 from brewd.cli.bench_proc import cpu_s, rss_kib
 
-_PHRASES: Final = 1 << 14
+_COUNTER_MAX: Final = 100_000_000
 _EVENTS_MAX: Final = 1024
 _SETTLE_NS: Final = 500_000_000
 _SAMPLE_EVERY_CLOSED: Final = 17  # reads between looks at send times; a prime, so that it never falls into step with the members of a room
@@ -49,8 +49,7 @@ class Load:
         self._fleet = fleet
         self._outstanding = plan["outstanding"]
         self._gap_ns = 0 if self._outstanding else int(1e9 / plan["rate"])
-        self._edges = [wire.message_edges(cafe) for cafe in plan["cafes"]]
-        self._phrases = wire.phrases(_PHRASES)
+        self._templates = [wire.message_template(cafe) for cafe in plan["cafes"]]
         self._sample_every = _SAMPLE_EVERY_CLOSED if self._outstanding else 1
         self._latencies_us = array("L")
         self._cut: dict[int, bytes] = {}  # by file descriptor: the tail of a read that may hold the first part of a mark
@@ -60,7 +59,7 @@ class Load:
         """Warm up, then count for `measure_s`."""
         self._pump(time.monotonic_ns() + _SETTLE_NS, sending=False)
         self._due_ns = time.monotonic_ns()
-        for room in range(len(self._edges)):
+        for room in range(len(self._templates)):
             for _ in range(self._outstanding):
                 self._send(room)
         self._pump(time.monotonic_ns() + int(warm_s * 1e9), sending=True)
@@ -128,16 +127,14 @@ class Load:
         while self._due_ns <= now_ns:
             self._late_max_ns = max(self._late_max_ns, now_ns - self._due_ns)
             self._send(self._room)
-            self._room = (self._room + 1) % len(self._edges)
+            self._room = (self._room + 1) % len(self._templates)
             self._due_ns += self._gap_ns
         return 0.001 if self._due_ns - now_ns > _BUSY_WAIT_NS else 0.0
 
     def _send(self, room: int) -> None:
-        before, after = self._edges[room]
         self._sent += 1
-        phrase = self._phrases[self._sent & _PHRASES - 1]
         try:
-            self._fleet.senders[room].send(b"%b%019d %b%b" % (before, time.monotonic_ns(), phrase, after))
+            self._fleet.senders[room].send(self._templates[room] % (time.monotonic_ns(), self._sent % _COUNTER_MAX))
         except OSError:  # the server does not read, or is gone; the message is not under way, which a closed loop shows as a lower rate
             self._stalled += 1
 

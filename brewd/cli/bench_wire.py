@@ -20,12 +20,8 @@ CLOSE: Final = 0x88
 FRAME_END: Final = 0x7D
 """Every text frame ends with the brace of its JSON object; a read that does not end so was cut inside a frame, or ends in a control frame."""
 
-_WORDS: Final = (
-    b"ample basic clear daily early fresh giant happy inner joint known local major noble other plain".split(),
-    b"aroma beans cocoa dairy exile foams grind hazel icing juice kiosk latte mocha nutty olive pasta".split(),
-    b"brews cools drips eases fills gives heals irons jolts keeps lasts melts needs opens pours rests".split(),
-    b"above below circa dusks every fewer gusts hours indie jazzy kinds lofts music noons often plaza".split(),
-)
+_TEXT: Final = b" some words that differ "
+_COUNTER_DIGITS: Final = 8
 
 
 def upgrade(port: int, path: str, token: str) -> bytes:
@@ -52,18 +48,13 @@ def join_frame(cafe_id: str) -> bytes:
     return text_frame(b'{"event":"join:cafe","ref":"j","data":{"cafeId":"%s"}}' % cafe_id.encode())
 
 
-def message_edges(cafe_id: str) -> tuple[bytes, bytes]:
-    """What stands before and after `~T<19 digits> <phrase>` in a message frame of this café: the length never changes, so neither does the head."""
-    before = b'{"event":"message:send","data":{"cafeId":"%s","content":"' % cafe_id.encode()
+def message_template(cafe_id: str) -> bytes:
+    """A message frame of this café, to be filled with `% (ns, counter)`. Its length never changes, so neither does the head."""
+    before = b'{"event":"message:send","data":{"cafeId":"%b","content":"' % cafe_id.encode() + STAMP
     after = b'"}}'
-    size = len(before) + len(STAMP) + STAMP_DIGITS + 1 + len(phrases(1)[0]) + len(after)
-    return frame_head(1, size) + before + STAMP, after
-
-
-def phrases(count: int) -> list[bytes]:
-    """`count` (a power of two, at most 65,536) phrases of four words, all of one length, no two alike and neighbours far apart."""
-    spread = [index * 40503 & 0xFFFF for index in range(count)]
-    return [b" ".join(words[at >> 4 * place & 15] for place, words in enumerate(_WORDS)) for at in spread]
+    size = len(before) + STAMP_DIGITS + len(_TEXT) + _COUNTER_DIGITS + len(after)
+    filled = b"%%0%dd%b%%0%dd" % (STAMP_DIGITS, _TEXT, _COUNTER_DIGITS)
+    return (frame_head(1, size) + before).replace(b"%", b"%%") + filled + after
 
 
 def control_frames(buffer: bytearray, size: int) -> Iterator[tuple[int, bytes]]:
