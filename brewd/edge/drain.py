@@ -6,15 +6,19 @@ nothing more is accepted from them, and what was is settled; then they are sent 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from brewd.cafe.events import Draining
-from brewd.edge.http.server import HttpServer
 from brewd.edge.listener import Listener
 from brewd.edge.ws.sockets import Sockets
 from brewd.runtime.ids import Ids
 from brewd.runtime.quota import Quota
 from brewd.store.mirror import Mirror
+
+if TYPE_CHECKING:
+    from brewd.edge.http.server import HttpServer
 
 RECONNECT_SPREAD_MS = 5000
 FAREWELL_S = 2.0

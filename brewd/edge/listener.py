@@ -12,17 +12,19 @@ import errno
 import os
 import socket
 import ssl
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from brewd.config import Address
 from brewd.edge.head import BadHead, Head, read_head
-from brewd.edge.http.server import HttpServer
 from brewd.edge.ws import handshake
 from brewd.edge.ws.connection import Parts, WebSocket
 from brewd.errors import Rejected
 from brewd.runtime.log import get_logger
+
+if TYPE_CHECKING:
+    from brewd.edge.http.server import HttpServer
 
 log = get_logger("listener")
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] ",
+    # After a crash everything is synced before the recovery starts. File by file that takes seconds while others use the disk, and all at once a fraction.
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
 }
 
 
