@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import trio
 
-from brewd.cafe.commands import Command, Drop, Question, Who
+from brewd.cafe.commands import Command, Drop, Leave, Question, Who
 from brewd.cafe.fanout import FanOut, Outbox
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Mailbox, Slot
@@ -74,6 +74,11 @@ class CafeRef:
             self.mailbox.push(Drop(to))  # one a socket at most, so this is bounded by the sockets
         elif self.state is State.STOPPED and not self.fanout.attached:
             self._forget(self)
+
+    def leave(self, to: int) -> None:
+        """The socket's person will not come back: gone from the room without a grace time. At most once a socket."""
+        if self.state in (State.STARTING, State.RUNNING):
+            self.mailbox.push(Leave(to))
 
     def tell(self, command: Command) -> None:
         """Queue a command; never blocks. `Rejected`: `mailbox_full` or `cafe_unavailable`."""

@@ -96,6 +96,9 @@ class Listener:
                 async with trio.open_nursery() as accepts:
                     for sock in self._sockets:
                         accepts.start_soon(self._accept, sock)
+            for sock in self._sockets:  # whoever comes now is refused by the kernel, and can go elsewhere at once
+                trio.lowlevel.notify_closing(sock)
+                sock.close()
 
     async def _accept(self, listening: socket.socket) -> NoReturn:
         assert self._nursery is not None

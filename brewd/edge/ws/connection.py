@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 from msgspec import Struct
@@ -22,7 +22,7 @@ from brewd.cafe.ref import CafeRef, State
 from brewd.edge.ws import plain
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound
-from brewd.edge.ws.outbox import Outbox
+from brewd.edge.ws.outbox import FAREWELL_S, Outbox
 from brewd.edge.ws.sockets import Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
 from brewd.people.sessions import Sessions
@@ -34,6 +34,7 @@ READ_BYTES = 65536
 AUTH_S = 5.0
 """How long a socket may take to say who it is."""
 
+CLOSE_FRAME = 0x88
 BAD_FRAMES_MAX = 20
 BAD_FRAMES_WINDOW_S = 60.0
 RESUME_MAX = 1000
@@ -60,8 +61,8 @@ class WebSocket:
     """`stream` carries the bytes when they are encrypted; otherwise the socket itself does. `first`: bytes that came with the handshake."""
 
     __slots__ = (
-        "_bad_frames",
-        "_bad_since_s",
+        "_auth_limit",
+        "_bad_at_s",
         "_first",
         "_inbound",
         "_number",
@@ -92,40 +93,45 @@ class WebSocket:
         self._ref: CafeRef | None = None
         self._to = 0
         self._who: c.Who | None = None
-        self._bad_frames = 0
-        self._bad_since_s = -math.inf
+        self._bad_at_s: deque[float] | None = None  # most sockets never send a bad frame
+        self._auth_limit: trio.CancelScope | None = None
         self._number = parts.sockets.add(self)
         if identity is not None:
             self._admit(identity)
 
     async def run(self) -> None:
         """Serve the socket until it ends. The caller closes the socket afterwards."""
-        first, self._first = self._first, b""
         try:
             if self.identity is None:
-                with trio.move_on_after(AUTH_S):
-                    await self._read(first, lambda: self.identity is None)
-                    first = b""
+                with trio.move_on_after(AUTH_S) as self._auth_limit:
+                    if await self._read(lambda: self.identity is None):
+                        return
+                self._auth_limit = None
                 if self.identity is None:
                     self.outbox.close(POLICY, f"no auth within {AUTH_S:g} s")
-                    return
-            await self._read(first, lambda: True)
+            await self._read(lambda: True)
         finally:
             self._parts.sockets.remove(self._number)
             if self._ref is not None:
                 self._ref.detach(self._to)
 
-    async def _read(self, data: bytes, go_on: Callable[[], bool]) -> None:
+    async def _read(self, go_on: Callable[[], bool]) -> bool:
+        """Read while `go_on`; whether the socket has ended. After a breach of the protocol nothing is parsed but the answer to our goodbye."""
         sock, buffer = self._sock, self._parts.buffer
+        data, self._first = self._first, b""
+        deaf = False
         while True:
             if data:
                 try:
-                    ended = await self._received(data)
+                    ended = data[0] == CLOSE_FRAME if deaf else await self._received(data)
                 except ProtocolError as error:
                     self.outbox.close(error.close_code, error.reason)
-                    ended = False
-                if ended or not go_on():
-                    return
+                    deaf, ended = True, False
+                if ended:
+                    await self.outbox.flushed(FAREWELL_S)
+                    return True
+                if not go_on():
+                    return False
             if self._stream is not None:
                 data = bytes(await self._stream.receive_some(READ_BYTES))
             else:
@@ -137,7 +143,7 @@ class WebSocket:
                     continue
                 data = bytes(buffer[:size])
             if not data:
-                return
+                return True
             self.heard_s = trio.current_time()
 
     async def _received(self, data: bytes) -> bool:
@@ -153,7 +159,7 @@ class WebSocket:
                 if later is not None:
                     await later
             elif isinstance(item, bytes):
-                self._refuse(plain.BadFrame("$", "binary frames are not understood"))
+                self._refuse(None, plain.BadFrame("$", "binary frames are not understood"))
             elif isinstance(item, Ping):
                 self.outbox.control(Pong(item.payload))
         return False
@@ -161,19 +167,27 @@ class WebSocket:
     def _text(self, text: str) -> Awaitable[None] | None:
         try:
             frame = plain.decode(text)
-            if isinstance(frame, plain.AuthFrame) and self.identity is None:
-                self._admit(self._parts.sessions.identify(frame.data.token))
-                return None
-            if self._ref is None:
-                raise plain.BadFrame("event", "the first frame must be auth", frame.ref)
-        except Rejected as rejected:
-            self._refuse(rejected)
+        except plain.BadFrame as bad:
+            self._refuse(bad.ref, bad)
             return None
         try:
-            return self._handle(frame)
+            if self._ref is not None:
+                return self._handle(frame)
+            self._introduce(frame)
         except Rejected as rejected:
-            self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
-            return None
+            if self._ref is None:
+                self._refuse(frame.ref, rejected)
+            else:
+                self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
+        return None
+
+    def _introduce(self, frame: plain.Frame) -> None:
+        """The first frame of a socket whose handshake carried no token."""
+        if not isinstance(frame, plain.AuthFrame):
+            raise plain.BadFrame("event", "the first frame must be auth")
+        hello = self._admit(self._parts.sessions.identify(frame.data.token))
+        if frame.ref is not None:
+            self.outbox.push(self._parts.dialect.reply(frame.ref, hello))
 
     def _handle(self, frame: plain.Frame) -> Awaitable[None] | None:
         """Do what the frame says; something to wait for where that needs Postgres. Raises `Rejected`."""
@@ -194,18 +208,27 @@ class WebSocket:
                 self._refresh(frame)
         return None
 
-    def _refuse(self, rejected: Rejected) -> None:
+    def _refuse(self, ref: c.Ref, rejected: Rejected) -> None:
         """Answer a frame that was not understood, and close a socket that keeps sending such."""
-        self.outbox.push(self._parts.dialect.error(getattr(rejected, "ref", None), rejected.data()))
-        now_s = trio.current_time()
-        if now_s - self._bad_since_s > BAD_FRAMES_WINDOW_S:
-            self._bad_since_s, self._bad_frames = now_s, 0
-        self._bad_frames += 1
-        if self._bad_frames >= BAD_FRAMES_MAX or self._ref is None:
-            self.outbox.close(POLICY, "too many frames that were not understood" if self._ref else rejected.detail)
+        self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
+        if self._ref is None:
+            self.outbox.close(POLICY, rejected.detail)
+            return
+        if self._bad_at_s is None:
+            self._bad_at_s = deque(maxlen=BAD_FRAMES_MAX)
+        self._bad_at_s.append(trio.current_time())
+        if len(self._bad_at_s) == BAD_FRAMES_MAX and self._bad_at_s[-1] - self._bad_at_s[0] <= BAD_FRAMES_WINDOW_S:
+            self.outbox.close(POLICY, "too many frames that were not understood")
 
-    def _admit(self, identity: Identity) -> None:
+    def leave(self) -> None:
+        """This socket's person is not coming back: the room need not wait. Closing it is up to the caller."""
+        if self._ref is not None:
+            self._ref.leave(self._to)
+
+    def _admit(self, identity: Identity) -> Hello:
         """Someone is there: take an address in their café, and say hello."""
+        if self._auth_limit is not None:
+            self._auth_limit.deadline = math.inf
         self.identity = identity
         self.until_ms = identity.expires_ms
         staff = identity.is_staff
@@ -213,8 +236,9 @@ class WebSocket:
         self._ref = self._parts.directory.ref(identity.cafe_id)
         self._to = self._ref.attach(self.outbox, self._who)
         self._parts.sockets.identified(self._number, identity)
-        now = rfc3339(self._parts.clock.now_ms())
-        self.outbox.push(self._parts.dialect.event(Hello(identity.user_id, identity.cafe_id, identity.session_id, now)))
+        hello = Hello(identity.user_id, identity.cafe_id, identity.session_id, rfc3339(self._parts.clock.now_ms()))
+        self.outbox.push(self._parts.dialect.event(hello))
+        return hello
 
     def _in_cafe(self, cafe_id: str) -> tuple[CafeRef, c.Who]:
         ref, who = self._ref, self._who
@@ -256,7 +280,7 @@ class WebSocket:
         if self.draining:
             raise Rejected("cafe_unavailable", "The server is restarting. Send it again after reconnecting.", retryAfterMs=1000)
         if "\0" in data.content or (data.client_msg_id is not None and "\0" in data.client_msg_id):
-            raise plain.BadFrame("data.content", "NUL characters cannot be stored", frame.ref)
+            raise plain.BadFrame("data.content" if "\0" in data.content else "data.clientMsgId", "NUL characters cannot be stored")
         ref.tell(c.Send(self._to, who, data.content, data.client_msg_id, frame.ref))
 
     def _delete(self, frame: plain.DeleteFrame) -> None:

@@ -7,7 +7,6 @@ foreign origin is refused, since a browser would lend it its user's network, and
 from __future__ import annotations
 
 import base64
-import binascii
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -31,7 +30,7 @@ class Upgrade(Struct, frozen=True):
 
 def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     """Check an upgrade request. Raises `Rejected`: `not_found`, `invalid_request`, `forbidden`."""
-    if urlsplit(head.target).path != "/ws":
+    if _path(head.target) != "/ws":
         raise Rejected("not_found", "WebSockets are served at /ws.")
     headers = head.headers
     if head.method != "GET" or headers.get("sec-websocket-version") != "13":
@@ -41,7 +40,7 @@ def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     try:
         if len(base64.b64decode(key, validate=True)) != 16:
             raise Rejected("invalid_request", "Sec-WebSocket-Key must be 16 bytes in base64.")
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         raise Rejected("invalid_request", "Sec-WebSocket-Key must be 16 bytes in base64.") from None
     offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",") if name.strip()]
     lines = [
@@ -53,6 +52,13 @@ def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     if PROTOCOL in offered:
         lines.append(b"Sec-WebSocket-Protocol: " + PROTOCOL.encode())
     return Upgrade(b"\r\n".join(lines) + b"\r\n\r\n", _token(headers, offered))
+
+
+def _path(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:  # a host in brackets that does not end
+        return ""
 
 
 def refusal(rejected: Rejected, status: int | None = None) -> bytes:
@@ -68,7 +74,8 @@ def _check_origin(headers: dict[str, str], origins: frozenset[str]) -> None:
     origin = headers.get("origin")
     if origin is None or origin in origins:
         return
-    if origin == "null" or urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    netloc = origin.lower().partition("://")[2]
+    if not netloc or netloc != headers.get("host", "").lower():
         raise Rejected("forbidden", "Pages of this origin may not connect here.")
 
 

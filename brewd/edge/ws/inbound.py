@@ -50,7 +50,7 @@ class InBound:
         return self._ws
 
     def feed(self, data: bytes) -> Iterator[str | bytes | Ping | Pong | CloseConnection]:
-        """What `data` completes, in order. A binary message comes as `b""`: nobody here reads them. Raises `ProtocolError`."""
+        """What `data` completes, in order. A binary message comes as `b""`: nobody here reads them. Raises `ProtocolError`, and is of no use after that."""
         data = self._rest + data if self._rest else data
         self._rest = b""
         at, end = 0, len(data)
@@ -63,6 +63,8 @@ class InBound:
                 if end < start:
                     break
                 size = int.from_bytes(data[at + 2 : start], "big")
+                if size < (_LEN_16 if start == at + 4 else 1 << 16):
+                    raise ProtocolError(PROTOCOL, "a length in more bytes than it needs")
             if size > self._max_bytes:
                 raise ProtocolError(TOO_BIG, f"a message may have {self._max_bytes} bytes")
             if masked:

@@ -30,7 +30,7 @@ class Outbox:
     """`stream`: what to send through when bytes must be encrypted on the way; then every push waits for the draining task."""
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_draining", "_inbound", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_withheld_to",
+        "_backlog", "_backlog_bytes", "_draining", "_flushed", "_inbound", "_limit_bytes", "_nursery", "_send", "_sock", "_stream", "_withheld_from", "_withheld_to",
         "closed", "cut_at_s", "dialect", "slow",
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ class Outbox:
         self._backlog: deque[bytes | memoryview] | None = None  # most sockets never have one
         self._backlog_bytes = 0
         self._draining = stream is not None
+        self._flushed: trio.Event | None = None
         self._withheld_from = -1
         self._withheld_to = -1
 
@@ -84,9 +85,20 @@ class Outbox:
         if self.closed:
             return
         with contextlib.suppress(LocalProtocolError):  # the peer was faster
-            self.push(self._inbound.ws.send(CloseConnection(code=code, reason=reason[:100])))
+            frame = self._inbound.ws.send(CloseConnection(code=code, reason=reason[:100]))
+            if self._backlog is None:
+                self.push(frame)
+            else:
+                self._backlog.append(frame)  # past the bound, since nothing follows it
         self.closed = True
         self.cut_at_s = trio.current_time() + FAREWELL_S
+
+    async def flushed(self, timeout_s: float) -> None:
+        """Wait until everything pushed has been sent, or cannot be, at most `timeout_s`."""
+        if self._backlog is not None:
+            self._flushed = trio.Event()
+            with trio.move_on_after(timeout_s):
+                await self._flushed.wait()
 
     def abort(self) -> None:
         """Cut the connection. Its reader sees the end at once."""
@@ -116,7 +128,7 @@ class Outbox:
         if backlog:
             while len(backlog) > 1:
                 backlog.pop()
-            self._backlog_bytes = 0  # nothing is counted any more: only the close frame follows
+            self._backlog_bytes = len(backlog[0])
         self.close(TOO_SLOW, "too slow: reconnect and join with since")
 
     async def _drain(self) -> None:
@@ -138,6 +150,8 @@ class Outbox:
         self._backlog_bytes = 0
         self._draining = self._stream is not None
         self.slow = False
+        if self._flushed is not None:
+            self._flushed.set()
         if self._withheld_from >= 0 and not self.closed:
             lagged = Lagged(self._withheld_from, self._withheld_to)
             self._withheld_from = -1

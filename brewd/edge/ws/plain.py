@@ -6,7 +6,7 @@ checked once and completely. What is wrong with a frame is said with the path of
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -48,11 +48,12 @@ class SendData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
 
 
 class DeleteData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    message_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+    # The length as well, since Python's $ lets a line break follow.
+    message_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
 
 
 class StatusData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    status: Annotated[str, Meta(pattern="^(online|away|busy)$")]
+    status: Literal["online", "away", "busy"]
 
 
 class TokenData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -34,6 +34,8 @@ class Connected(Protocol):
     until_ms: float
     draining: bool
 
+    def leave(self) -> None: ...
+
 
 class Sockets:
     """Owns the index. `add` and `remove` are the connection's own; everything else is for those who manage people."""
@@ -70,11 +72,11 @@ class Sockets:
                 del index[key]
 
     def close_session(self, session_id: str, code: int, reason: str) -> int:
-        """Close every socket of a session; how many there were."""
+        """Close every socket of a session, which is over; how many there were."""
         return self._close(self._by_session.get(session_id, set()), code, reason)
 
     def close_user(self, user_id: str, code: int, reason: str) -> int:
-        """Close every socket of a user; how many there were."""
+        """Close every socket of a user who has to go; how many there were."""
         return self._close(self._by_user.get(user_id, set()), code, reason)
 
     def all(self) -> list[Connected]:
@@ -106,5 +108,8 @@ class Sockets:
 
     def _close(self, numbers: set[int], code: int, reason: str) -> int:
         for number in list(numbers):
-            self._all[number].outbox.close(code, reason)
+            connection = self._all[number]
+            if not connection.outbox.closed:
+                connection.leave()
+                connection.outbox.close(code, reason)
         return len(numbers)
