@@ -15,7 +15,7 @@ from typing import Protocol
 
 from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick
 from brewd.cafe.effects import Broadcast, Effect, Wake
-from brewd.cafe.events import MessageNew
+from brewd.cafe.events import MessageDeleted, MessageNew
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.room import Room, confirmed, depart, fall_silent, next_deadline_ms, step, taken_back
 from brewd.errors import Rejected
@@ -73,6 +73,7 @@ class CafeActor:
         self._departure_error: Exception | None = None
         self._command: Command | None = None
         self._blamed: tuple[int, Ref] | None = None
+        self._resumed = False
         self._over = False
 
     def resume(self) -> None:
@@ -90,10 +91,18 @@ class CafeActor:
         if missed is None:
             for to in fanout.heard_by():
                 fanout.attached[to].close(1012, "the room was restored")
-        fanout.perform([Broadcast(MessageNew(message)) for message in missed or ()])
+        fanout.perform([Broadcast(MessageNew(message)) for message in missed or ()] + self._untold_deletions())
         fanout.told_seq = room.history.last
         fanout.flush(room.history.last)
+        self._resumed = True
         self._publish()
+
+    def _untold_deletions(self) -> list[Effect]:
+        """What was deleted while an earlier actor ended, or by another writer."""
+        fanout, history = self._ref.fanout, self.room.history
+        deleted = [] if fanout.told_seq is None else history.deleted_upto(fanout.told_seq)
+        messages = [history.get(id) for id in deleted if id not in fanout.told_deleted]
+        return [Broadcast(MessageDeleted(message.id, message.cafe_id, message.seq)) for message in messages if message is not None]
 
     async def run(self) -> None:
         """Turn after turn. Cancelling it between turns loses nothing that was acknowledged."""
@@ -204,6 +213,8 @@ class CafeActor:
                 if (waiter.to, waiter.ref) != self._blamed:  # the command at fault may have left a draft before it failed
                     self._ref.fanout.refuse(waiter.to, waiter.ref, again)
         self.room.quota.give(len(self.room.pending))
-        self._ref.present = {user_id: (member.who, member.status) for user_id, member in self.room.presence.members.items()}
+        if self._resumed:  # else its room never knew who was there, and nobody was told what it found deleted
+            self._ref.present = {user_id: (member.who, member.status) for user_id, member in self.room.presence.members.items()}
+            self._ref.fanout.told_deleted = frozenset(self.room.history.deleted_upto(self.room.history.last))
         self._ref.fanout.perform(fall_silent(self.room))
         self._ref.fanout.flush(self.room.history.last)

@@ -65,7 +65,7 @@ class FanOut:
     """The sockets of one café. It outlives the café's actor: a restart finds every socket where it was.
 
     `attached`: every socket whose person is connected to this café; `hearing`: those in the room, by dialect. `told_seq`: the
-    last message that was broadcast.
+    last message that was broadcast; `told_deleted`: the deleted ones the last actor held, all of them told.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,7 @@ class FanOut:
         self.people: dict[int, Who] = {}
         self.asks: dict[int, Slot[Any]] = {}
         self.told_seq: int | None = None
+        self.told_deleted: frozenset[str] = frozenset()
         self._hearing: dict[Dialect, dict[int, Outbox]] = {}
         self._events: list[Event] = []
         self._own: dict[int, _Own] = {}

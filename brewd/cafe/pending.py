@@ -30,7 +30,7 @@ class Waiter(Struct, frozen=True):
 class Draft:
     """One accepted message, or the deletion of one (`redaction`)."""
 
-    __slots__ = ("accepted_ms", "client_msg_id", "content", "deadline_ms", "id", "redaction", "waiters", "who")
+    __slots__ = ("accepted_ms", "client_msg_id", "content", "deadline_ms", "id", "redaction", "unsure", "waiters", "who")
 
     def __init__(self, *, id: str, who: Who, content: str, client_msg_id: str | None, redaction: bool, accepted_ms: int, deadline_ms: int) -> None:
         self.id = id
@@ -41,6 +41,7 @@ class Draft:
         self.accepted_ms = accepted_ms
         self.deadline_ms = deadline_ms
         self.waiters: list[Waiter] = []
+        self.unsure = False  # a redaction that may have been done: it has to be done again, and told, whoever waits
 
     @property
     def key(self) -> Key | None:
@@ -115,10 +116,11 @@ class Pending:
             if draft.key is not None and draft.key in known:
                 duplicates.append((draft, known[draft.key]))
                 self._forget(draft)
-            elif not draft.waiters:
+            elif not draft.waiters and not draft.redaction:
                 dropped += 1
                 self._forget(draft)
             else:
+                draft.unsure = draft.redaction
                 self.waiting.appendleft(draft)
         self._find_earliest()
         return duplicates, dropped
@@ -130,11 +132,11 @@ class Pending:
             if draft.deadline_ms <= now_ms:
                 late += draft.waiters
                 draft.waiters.clear()
-        given_up = [d for d in self.waiting if not d.waiters]
+        given_up = [d for d in self.waiting if not d.waiters and not d.unsure]
         for draft in given_up:
             self._forget(draft)
         if given_up:
-            self.waiting = deque(d for d in self.waiting if d.waiters)
+            self.waiting = deque(d for d in self.waiting if d.waiters or d.unsure)
         self._find_earliest()
         return late, len(given_up)
 

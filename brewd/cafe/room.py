@@ -318,12 +318,12 @@ def _tick(room: Room, command: c.Tick, now_ms: int) -> list[Effect]:
         if member.typing_until_ms > now_ms:
             break
         effects += _stop_typing(room, member)
+    if room.topics_dirty and now_ms - room.topics_told_ms >= TOPICS_LATEST_MS:
+        effects.append(_tell_topics(room, now_ms))
     if room.pending.earliest_ms is not None and room.pending.earliest_ms <= now_ms:
         late, given_up = room.pending.expire(now_ms)
         room.quota.give(given_up)
         effects += [_no_storage(waiter) for waiter in late]
-    if room.topics_dirty and now_ms - room.topics_told_ms >= TOPICS_LATEST_MS:
-        effects.append(_tell_topics(room, now_ms))
     return effects
 
 
