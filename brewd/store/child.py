@@ -169,8 +169,14 @@ class Child:
             self.send(signal.SIGKILL)
             await self.wait()
 
+    def epitaph(self) -> str:
+        """How it ended and the end of its log, for an error message."""
+        status = self.exit_status
+        how = "it still runs" if status is None else f"it ended with status {status}" if status >= 0 else f"it was ended by {signal.Signals(-status).name}"
+        return f"{how}. Its log ends: {self.last_words()}"
+
     def last_words(self) -> str:
-        """The end of what it wrote to its log, for an error message."""
+        """The end of what it wrote to its log."""
         try:
             lines = self._log.read_bytes()[-2000:].decode("utf-8", "replace").strip().splitlines()
         except OSError:

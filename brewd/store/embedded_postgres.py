@@ -103,7 +103,7 @@ class PostgresServer:
                     return
                 await trio.sleep(_POLL_S)
             self._child = None
-            raise EmbeddedError(f"Postgres does not start: {child.last_words()}")
+            raise EmbeddedError(f"Postgres does not start: {child.epitaph()}")
         await self.stop()
         raise EmbeddedError(f"Postgres was not ready within {_READY_MAX_S:g} s: {child.last_words()}")
 
@@ -112,9 +112,10 @@ class PostgresServer:
         if self._child is None:
             await self.start()
         assert self._child is not None
-        ended, status = self._child, await self._child.wait()
+        child = self._child
+        await child.wait()
         self._child = None
-        raise EmbeddedError(f"Postgres ended with status {status}: {ended.last_words()}")
+        raise EmbeddedError(f"Postgres is gone: {child.epitaph()}")
 
     async def stop(self) -> None:
         """Disconnect everyone, write a checkpoint, end. When that takes over 10 s, end at once: the next start recovers."""

@@ -82,7 +82,7 @@ class RedisServer:
             while not await self._answers():
                 if child.exit_status is not None:
                     self._child = None
-                    raise EmbeddedError(f"Redis does not start: {child.last_words()}")
+                    raise EmbeddedError(f"Redis does not start: {child.epitaph()}")
                 await trio.sleep(_POLL_S)
             (self._dir / _DUMP).unlink(missing_ok=True)
             return
@@ -94,9 +94,10 @@ class RedisServer:
         if self._child is None:
             await self.start()
         assert self._child is not None
-        ended, status = self._child, await self._child.wait()
+        child = self._child
+        await child.wait()
         self._child = None
-        raise EmbeddedError(f"Redis ended with status {status}: {ended.last_words()}")
+        raise EmbeddedError(f"Redis is gone: {child.epitaph()}")
 
     async def stop(self) -> None:
         """Write the mirror to its file and end. When that takes over 5 s, end at once: the mirror is rewritten later."""

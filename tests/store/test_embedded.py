@@ -50,7 +50,9 @@ def uid_of(pid: int) -> int:
 
 
 async def test_the_first_start_makes_a_private_durable_server(bridge: Bridge, tmp_path: Path) -> None:
+    """Also where an even earlier first start was broken off and left half a cluster."""
     directory = tmp_path / "new"
+    (directory / "postgres.new" / "base").mkdir(parents=True)
     with data_lock(directory):
         async with embedded_postgres(directory) as server:
             pg = postgres(bridge, server.dsn)
@@ -183,14 +185,6 @@ async def test_other_processes_in_the_directory_are_left_alone(data_dir: Path) -
         async with embedded_postgres(data_dir):
             assert onlooker.poll() is None
         onlooker.kill()
-
-
-async def test_a_half_made_cluster_is_made_anew(bridge: Bridge, tmp_path: Path) -> None:
-    (tmp_path / "postgres.new" / "base").mkdir(parents=True)
-    async with embedded_postgres(tmp_path) as server:
-        pg = postgres(bridge, server.dsn)
-        await pg.check()
-        pg.close()
 
 
 async def test_a_path_too_long_for_a_socket_gets_a_short_private_place(bridge: Bridge, data_dir: Path) -> None:
