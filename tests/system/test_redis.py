@@ -24,7 +24,7 @@ async def test_redis_paused_killed_and_emptied(daemon: Daemon, measured: Callabl
     async with load(daemon) as (guests, talk):
         await mirrored(daemon, guests)
         with paused(daemon.server("valkey-server")):
-            await goes_on_unnoticed(talk, guests, seconds=1.5)
+            await goes_on_unnoticed(talk, guests, seconds=0.5)
             await health_says(daemon, "degraded")
         await health_says(daemon, "ok")
         measured(mirrored_after_pause_s=await mirrored(daemon, guests))
@@ -38,12 +38,8 @@ async def test_redis_paused_killed_and_emptied(daemon: Daemon, measured: Callabl
 
         assert await redis(daemon, "FLUSHALL") == "OK"
         measured(mirrored_after_flush_s=await mirrored(daemon, guests))
-        assert all(not answer.code for guest in guests for answer in guest.answers)
 
-
-async def test_redis_crashing_over_and_over_is_nobodys_end(daemon: Daemon, measured: Callable[..., None]) -> None:
-    async with load(daemon) as (guests, talk):
-        for _ in range(6):
+        for _ in range(6):  # more often than anything essential may crash
             with trio.fail_after(5):
                 while not (valkey := daemon.server("valkey-server")):
                     await trio.sleep(0.005)
@@ -51,6 +47,7 @@ async def test_redis_crashing_over_and_over_is_nobodys_end(daemon: Daemon, measu
             await goes_on_unnoticed(talk, guests, seconds=0.05)
         await health_says(daemon, "ok")
         measured(mirrored_after_crashes_s=await mirrored(daemon, guests))
+        assert all(not answer.code for guest in guests for answer in guest.answers)
 
 
 async def test_redis_gone_for_a_while(idle: Daemon, measured: Callable[..., None]) -> None:
@@ -64,7 +61,7 @@ async def test_redis_gone_for_a_while(idle: Daemon, measured: Callable[..., None
         async with load(idle) as (guests, talk):
             await mirrored(idle, guests)
             await elsewhere.stop()
-            await goes_on_unnoticed(talk, guests, seconds=1.5)
+            await goes_on_unnoticed(talk, guests, seconds=0.5)
             await health_says(idle, "degraded")
             await elsewhere.start()
             measured(mirrored_after_return_s=await mirrored(idle, guests))
@@ -76,7 +73,7 @@ async def test_redis_gone_for_a_while(idle: Daemon, measured: Callable[..., None
 async def goes_on_unnoticed(talk: Talk, guests: Sequence[Guest], *, seconds: float) -> None:
     answered = [len(guest.answers) for guest in guests]
     await trio.sleep(seconds)
-    await talk.goes_on(100)
+    await talk.goes_on(50)
     fresh = [answer for guest, before in zip(guests, answered, strict=True) for answer in guest.answers[before:]]
     assert max(answer.took_s for answer in fresh) < UNNOTICED_S
 

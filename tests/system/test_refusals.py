@@ -47,8 +47,6 @@ async def test_a_data_directory_in_use(daemon: Daemon) -> None:
     assert f"another brewd (process {daemon.pid}) uses the data directory {daemon.data}" in err
     assert sorted(path.name for path in daemon.data.iterdir()) == before
     assert (await daemon.call("status"))["status"] == "ok", "the first one must not notice"
-    assert await daemon.terminate() == 0
-    await daemon.start()
 
 
 def test_a_typo_in_the_config(tmp_path: Path) -> None:
