@@ -34,7 +34,8 @@ class Head(Struct, frozen=True):
 
     @property
     def upgrades_to_websocket(self) -> bool:
-        return self.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in self.headers.get("connection", "").lower()
+        wanted = [option.strip() for option in self.headers.get("connection", "").lower().split(",")]
+        return "upgrade" in wanted and self.headers.get("upgrade", "").lower() == "websocket"
 
 
 async def read_head(receive: Callable[[], Awaitable[bytes]]) -> Head | None:
@@ -58,7 +59,10 @@ async def read_head(receive: Callable[[], Awaitable[bytes]]) -> Head | None:
 
 
 def _parse(data: bytes, end: int) -> Head:
-    lines = data[:end].decode("latin-1").split("\r\n")
+    text = data[:end].decode("latin-1")
+    lines = text.split("\r\n")
+    if text.count("\r") + text.count("\n") > 2 * (len(lines) - 1) or "\0" in text:
+        raise BadHead(400, "A header has a control character in it.")  # others might read it as two (RFC 9110, section 5.5)
     request = lines[0].split(" ")
     if len(request) != 3 or not request[2].startswith("HTTP/1."):
         raise BadHead(400, "The request line is not HTTP/1.1.")

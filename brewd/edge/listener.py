@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import ssl
+import stat
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -31,6 +32,9 @@ log = get_logger("listener")
 HEAD_S = 10.0
 """How long a client may take for its request head, TLS handshake included."""
 
+LINGER_S = 1.0
+"""How long a client that was refused may take to stop sending."""
+
 BACKLOG = 4096
 BURST = 64
 SEND_BUFFER_BYTES = 65_536
@@ -48,10 +52,13 @@ def bind(address: Address) -> socket.socket:
     if address.kind == "fd":
         sock = socket.socket(fileno=os.dup(address.fd))
     elif address.kind == "unix":
+        _clear_away(address.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address.path)
-        sock.bind(address.path)
+        try:
+            sock.bind(address.path)
+        except OSError:
+            sock.close()
+            raise
     else:
         sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,6 +73,26 @@ def bind(address: Address) -> socket.socket:
     sock.listen(BACKLOG)
     sock.setblocking(False)
     return sock
+
+
+def _clear_away(path: str) -> None:
+    """Remove the socket that a process left behind. One that somebody listens on is not touched, and neither is anything else."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise FileExistsError(errno.EEXIST, "There is something else than a socket", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass  # so busy that its backlog is full
+    raise PortInUse(f"unix:{path} is in use already")
 
 
 def url_of(sock: socket.socket, *, tls: bool) -> str:
@@ -140,7 +167,7 @@ class Listener:
             opened = await self._open(sock, None)
         if limit.cancelled_caught:
             with contextlib.suppress(BlockingIOError):
-                sock.send(handshake.refusal(Rejected("invalid_request", f"The request head took longer than {HEAD_S:g} s."), 408))
+                sock.send(handshake.refusal(Rejected("request_timeout", f"The request head took longer than {HEAD_S:g} s.")))
             return
         del limit
         if isinstance(opened, Head):
@@ -170,10 +197,10 @@ class Listener:
             upgrade = handshake.check(head, origins=self._origins)
             identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
         except BadHead as bad:
-            await _send_all(sock, stream, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
+            await _turn_away(sock, stream, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
             return None
         except Rejected as rejected:
-            await _send_all(sock, stream, handshake.refusal(rejected))
+            await _turn_away(sock, stream, handshake.refusal(rejected))
             return None
         await _send_all(sock, stream, upgrade.accept)
         return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, first=head.rest)
@@ -186,6 +213,16 @@ async def _receive(sock: socket.socket, stream: trio.abc.Stream | None) -> bytes
         await trio.lowlevel.wait_readable(sock)
         with contextlib.suppress(BlockingIOError):
             return sock.recv(65536)
+
+
+async def _turn_away(sock: socket.socket, stream: trio.abc.Stream | None, refusal: bytes) -> None:
+    """Say no. To close on a client that is still sending would reset the connection, and many would never see why."""
+    await _send_all(sock, stream, refusal)
+    if stream is None:
+        sock.shutdown(socket.SHUT_WR)
+    with trio.move_on_after(LINGER_S):
+        while await _receive(sock, stream):
+            pass
 
 
 async def _send_all(sock: socket.socket, stream: trio.abc.Stream | None, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import trio
+from h11 import Request
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -57,6 +58,18 @@ class SniffedStream(trio.abc.HalfCloseableStream):
         await self._inner.aclose()
 
 
+class _Http1(TCPServer):
+    """A connection on which HTTP/2 is not offered: it would be a second protocol at the same door, with limits of its own."""
+
+    async def _read_data(self) -> None:
+        self.protocol.protocol._check_protocol = _no_switch  # type: ignore[method-assign, union-attr]
+        await super()._read_data()
+
+
+async def _no_switch(_: Request) -> None:
+    """A client that asks for h2c is answered in HTTP/1.1, which it has to be ready for."""
+
+
 class HttpServer:
     """Serves `app` (ASGI). `tls` tells the app which scheme its clients used."""
 
@@ -79,7 +92,7 @@ class HttpServer:
         self.connections += 1
         try:
             # hypercorn asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
-            await TCPServer(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
+            await _Http1(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
         finally:
             self.connections -= 1
 

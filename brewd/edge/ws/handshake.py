@@ -17,6 +17,7 @@ from wsproto.utilities import generate_accept_token
 from brewd.edge.head import Head
 from brewd.errors import Rejected
 
+VERSION = "13"
 PROTOCOL = "brewd.v1"
 BEARER = "brewd.bearer."
 
@@ -33,8 +34,8 @@ def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     if _path(head.target) != "/ws":
         raise Rejected("not_found", "WebSockets are served at /ws.")
     headers = head.headers
-    if head.method != "GET" or headers.get("sec-websocket-version") != "13":
-        raise Rejected("invalid_request", "This is not a WebSocket handshake of version 13.")
+    if head.method != "GET" or headers.get("sec-websocket-version") != VERSION:
+        raise Rejected("invalid_request", f"This is not a WebSocket handshake of version {VERSION}.")
     _check_origin(headers, origins)
     key = headers.get("sec-websocket-key", "")
     try:
@@ -66,8 +67,9 @@ def refusal(rejected: Rejected, status: int | None = None) -> bytes:
     code = status or rejected.status
     phrase = HTTPStatus(code).phrase
     body = orjson.dumps({"type": "about:blank", "title": phrase, "status": code, **rejected.data()})
-    head = f"HTTP/1.1 {code} {phrase}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+    lines = [f"HTTP/1.1 {code} {phrase}", "Content-Type: application/problem+json", f"Content-Length: {len(body)}", "Cache-Control: no-store"]
+    lines += [f"Sec-WebSocket-Version: {VERSION}", "Connection: close"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _check_origin(headers: dict[str, str], origins: frozenset[str]) -> None:
