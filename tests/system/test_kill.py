@@ -52,3 +52,26 @@ async def test_what_was_acknowledged_or_seen_survives_a_kill(daemon: Daemon, mea
     assert len(rows) == MESSAGES
     assert all(guest.joins == 3 for guest in guests)
     measured(resent=sum(guest.duplicates for guest in guests) - SENDERS)
+
+
+async def test_a_resend_long_after_is_still_recognised(daemon: Daemon) -> None:
+    """The room remembers the newest messages only; behind it stands Postgres, also when new messages share a commit with resends."""
+    guests = [Guest(daemon.address, *user) for user in await daemon.users(await daemon.cafes(1), SENDERS)]
+
+    async def talk(guest: Guest, count: int) -> None:
+        for n in range(count):
+            await guest.say(f"{guest.user_id} says {n}", f"m{n}")
+
+    async with gathered(guests):
+        for count in (30, 40):
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    for guest in guests:
+                        nursery.start_soon(talk, guest, count)
+            rows = await daemon.rows()
+            assert len(rows) == SENDERS * count
+            await caught_up(guests, rows)
+            check_laws(guests, rows)
+            await daemon.kill()
+            await daemon.start()
+    assert sum(guest.duplicates for guest in guests) == SENDERS * 30

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from tests.system.daemon import Daemon, children, paused
-from tests.system.guests import Answer, Cut, Guest
+from tests.system.guests import Answer, Cut, Guest, Line
 from tests.system.load import check_answers, load
 
 BACK_MAX_S = 2.0
@@ -62,13 +62,17 @@ def command(pid: int) -> bytes:
 
 
 async def test_postgres_paused(daemon: Daemon, measured: Callable[..., None], long: bool) -> None:
+    (nobody_there,) = [Guest(daemon.address, *user) for user in await daemon.users(await daemon.cafes(1), 1)]
     async with load(daemon) as (guests, talk):
         postgres = daemon.server("postgres")
         rss_mib = daemon.rss_mib()
         with paused(postgres, *children(postgres)):
             await trio.sleep(0.2)  # what was already on its way
             acked, heard = talk.acked, [len(guest.heard) for guest in guests]
-            crowd = await flood(guests, pause_s=30.0 if long else 7.0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(comes_late, daemon, guests[0], "reply", 1.0)
+                nursery.start_soon(comes_late, daemon, nobody_there, "error", 5.0)
+                crowd = await flood(guests, pause_s=30.0 if long else 7.0)
             assert talk.acked == acked
             assert heard == [len(guest.heard) for guest in guests]
             assert (await daemon.call("status"))["status"] == "degraded"
@@ -78,6 +82,19 @@ async def test_postgres_paused(daemon: Daemon, measured: Callable[..., None], lo
         assert back_s < BACK_MAX_S
         assert grown_mib < GROWTH_MAX_MIB
         check_answers(crowd)
+
+
+async def comes_late(daemon: Daemon, guest: Guest, answer: str, within_s: float) -> None:
+    """A room that is open lets people in; one that would have to be read first says in time that it cannot be."""
+    line = await Line.open(daemon.address(), guest.token)
+    with trio.fail_after(within_s):
+        await line.send("join:cafe", {"cafeId": guest.cafe_id}, "join")
+        while (frame := await line.receive()).get("ref") != "join":
+            pass
+    assert frame["event"] == answer
+    if answer == "error":
+        assert frame["data"]["code"] == "storage_unavailable"
+    line.close()
 
 
 async def flood(guests: Sequence[Guest], *, pause_s: float) -> list[Answer]:

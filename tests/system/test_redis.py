@@ -13,7 +13,7 @@ import trio
 
 from brewd.store.embedded import RedisServer
 from tests.system.daemon import Daemon, paused
-from tests.system.guests import Guest, Talk
+from tests.system.guests import Guest, Talk, gathered
 from tests.system.load import load
 
 UNNOTICED_S = 0.5
@@ -68,6 +68,17 @@ async def test_redis_gone_for_a_while(idle: Daemon, measured: Callable[..., None
             await health_says(idle, "ok")
     finally:
         await elsewhere.stop()
+
+
+async def test_cafes_open_as_fast_while_redis_is_paused(daemon: Daemon, measured: Callable[..., None]) -> None:
+    """Each would like its topics back from Redis. Once it is known that there is nobody to ask, none of them waits."""
+    guests = [Guest(daemon.address, *user) for user in await daemon.users(await daemon.cafes(100), 1)]
+    with paused(daemon.server("valkey-server")):
+        await health_says(daemon, "degraded")
+        await trio.sleep(1.5)
+        async with gathered(guests) as open_s:
+            measured(open_s=open_s)
+            assert open_s < 2
 
 
 async def goes_on_unnoticed(talk: Talk, guests: Sequence[Guest], *, seconds: float) -> None:
