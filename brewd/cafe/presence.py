@@ -7,6 +7,8 @@ order in which they dropped, and the first of them is the next deadline.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from brewd.cafe.commands import Who
 from brewd.cafe.events import UserView
 from brewd.runtime.clock import rfc3339
@@ -102,14 +104,12 @@ class Presence:
                 del self.devices[to]
         return member
 
-    def expire(self, now_ms: int) -> list[Member]:
-        """Those whose grace time is over, now gone."""
-        gone: list[Member] = []
+    def expire(self, now_ms: int) -> Iterator[Member]:
+        """Those whose grace time is over, each gone when it is handed out, so that the count is right for everyone's farewell."""
         while (at_ms := self.next_expiry_ms()) is not None and at_ms <= now_ms:
             user_id, member = next(iter(self._dropped.items()))
             del self._dropped[user_id], self.members[user_id]
-            gone.append(member)
-        return gone
+            yield member
 
     def next_expiry_ms(self) -> int | None:
         for member in self._dropped.values():

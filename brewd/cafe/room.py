@@ -313,7 +313,7 @@ def _topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effec
 def _tick(room: Room, command: c.Tick, now_ms: int) -> list[Effect]:
     effects: list[Effect] = []
     for member in room.presence.expire(now_ms):
-        effects += [*_stop_typing(room, member), _users_update(room, "leave", member)]
+        effects.append(_users_update(room, "leave", member))
     for member in list(room.typing.values()):
         if member.typing_until_ms > now_ms:
             break

@@ -51,7 +51,7 @@ def test_the_last_device_lost_starts_the_grace_time_and_the_end_of_it_is_the_end
     assert here.next_expiry_ms() is None
     here.drop(2, NOW_MS + 20)
     assert here.next_expiry_ms() == NOW_MS + 20 + GRACE_MS
-    assert here.expire(NOW_MS + 19 + GRACE_MS) == []
+    assert list(here.expire(NOW_MS + 19 + GRACE_MS)) == []
     assert len(here) == 1
     assert [member.who for member in here.expire(NOW_MS + 20 + GRACE_MS)] == [ANN]
     assert (len(here), here.next_expiry_ms()) == (0, None)

@@ -1,0 +1,367 @@
+"""The laws of a room, whatever happens in which order: a state machine plays people, the journal and the clock.
+
+The machine keeps its own books (who has which socket, what Postgres has, who was promised an answer) and holds every effect of
+the room against them. It never looks at how the room does it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import Struct
+from msgspec.structs import replace
+
+from brewd.cafe import commands as c
+from brewd.cafe import events as e
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Wake
+from brewd.cafe.room import RESUME_CHARS_MAX, TOPICS_GAP_MS, Rules, confirmed, depart, next_deadline_ms, step, taken_back
+from brewd.runtime.quota import Quota
+from brewd.store.records import Batch, Key, Message
+from tests.cafe.rooms import ANN, BOB, CID, EPOCH, MOD, NOW_MS, message, room
+
+RULES = Rules(message_max_chars=20, history=5, presence_grace_ms=30_000, typing_ms=3000, reply_timeout_ms=5000)
+QUOTA = 6
+FORGOTTEN = {(who.user_id, "old"): message(seq, who) for seq, who in ((1, ANN), (2, BOB))}
+"""Stored long ago: Postgres knows these clientMsgIds, the room does not."""
+
+PEOPLE = [ANN, ANN, BOB, MOD]
+
+
+class Guest(Struct):
+    """A socket. `next_seq`: the number of the next message it must hear, when it is in the room."""
+
+    to: int
+    who: c.Who
+    inside: bool = False
+    next_seq: int = 0
+
+
+class Asked(Struct):
+    """A request with a ref that has no answer yet."""
+
+    to: int
+    kind: str
+    due_ms: int
+    key: Key | None = None
+    message_id: str = ""
+
+
+class RoomLaws(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_ms = NOW_MS
+        self.rows = [message(seq, who) for seq, who in ((1, ANN), (2, BOB), (3, CID))]
+        self.stored: dict[Key, Message] = dict(FORGOTTEN)
+        self.quota = Quota(QUOTA)
+        self.room = room(self.rows, rules=RULES, quota=self.quota)
+        self.out: Batch | None = None
+        self.guests: dict[int, Guest] = {}
+        self.lost_ms: dict[str, int] = {}  # users without a device, and until when they are present
+        self.present: set[str] = set()  # as the others were told
+        self.typing: dict[str, int] = {}  # as the others were told, and when they must have been told otherwise
+        self.asked: dict[str, Asked] = {}
+        self.first_answers: set[Key] = set()
+        self.topics_told_ms = 0
+        self.told_deleted: set[int] = set()
+        self.ready = False
+        self.numbers = itertools.count(1)
+        self.hearing: set[int] = set()
+
+    # People
+
+    @rule(who=st.sampled_from(PEOPLE), joins=st.sampled_from([True, True, True, False]))
+    def arrive(self, who: c.Who, joins: bool) -> None:
+        if len(self.guests) < 5:
+            guest = Guest(next(self.numbers), who)
+            self.guests[guest.to] = guest
+            if joins:
+                self.enter(guest, None, None)
+
+    @rule(nth=st.integers(0, 7), back=st.none() | st.integers(0, 8), epoch=st.sampled_from([None, EPOCH, "another"]))
+    def join(self, nth: int, back: int | None, epoch: str | None) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            self.enter(guest, back, epoch)
+
+    def enter(self, guest: Guest, back: int | None, epoch: str | None) -> None:
+        since = None if back is None else max(0, len(self.rows) + 1 - back)
+        if not guest.who.staff:
+            self.lost_ms.pop(guest.who.user_id, None)
+        guest.inside, guest.next_seq = True, len(self.rows) + 1
+        ref = self.ask(guest, "join")
+        effects = self.tell(c.Join(guest.to, guest.who, ref, since, epoch))
+        (answer,) = [effect.data for effect in effects if isinstance(effect, Reply)]
+        recovered = since is not None and since <= len(self.rows) and epoch != "another"
+        assert answer.recovered is recovered
+        assert answer.messages == (self.rows[since:] if recovered else self.rows[-RULES.history :])
+        assert (answer.seq, answer.epoch, answer.user_count) == (len(self.rows), EPOCH, len(self.expected_present()))
+
+    @rule(
+        nth=st.integers(0, 7),
+        content=st.sampled_from(["espresso", "crema crema", "hi", "what else", " \n", "x" * 21]),
+        name=st.sampled_from([None, "a", "b", "old"]),
+    )
+    def send(self, nth: int, content: str, name: str | None) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            key = None if name is None else (guest.who.user_id, name)
+            ref = self.ask(guest, "send", key=key)
+            if key is not None and self.fits(guest, content):  # a resend prolongs the patience of all who wait for the same draft
+                for other in self.asked.values():
+                    if other.key == key:
+                        other.due_ms = self.now_ms + RULES.reply_timeout_ms
+            self.tell(c.Send(guest.to, guest.who, content, name, ref))
+
+    @rule(nth=st.integers(0, 7), back=st.integers(0, 6))
+    def delete(self, nth: int, back: int) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            message_id = self.rows[-1 - back].id if back < len(self.rows) else "unheard-of"
+            self.tell(c.Delete(guest.who, message_id, guest.to, self.ask(guest, "delete", message_id=message_id)))
+
+    @rule(nth=st.integers(0, 7), on=st.booleans())
+    def type(self, nth: int, on: bool) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            if on and guest.inside and guest.who.user_id in self.typing:
+                self.typing[guest.who.user_id] = self.now_ms + RULES.typing_ms
+            self.tell(c.Typing(guest.to, on))
+
+    @rule(nth=st.integers(0, 7), status=st.sampled_from(["online", "away", "busy"]))
+    def set_status(self, nth: int, status: str) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            self.tell(c.SetStatus(guest.to, status, self.ask(guest, "status")))
+
+    @rule(nth=st.integers(0, 7))
+    def leave(self, nth: int) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            guest.inside = False
+            self.tell(c.Leave(guest.to, self.ask(guest, "leave")))
+
+    @rule(nth=st.integers(0, 7))
+    def lose(self, nth: int) -> None:
+        guest = self.pick(nth)
+        if guest is not None:
+            del self.guests[guest.to]
+            if guest.inside and not guest.who.staff and not self.devices(guest.who):
+                self.lost_ms[guest.who.user_id] = self.now_ms + RULES.presence_grace_ms
+            guest.inside = False
+            self.tell(c.Drop(guest.to))
+
+    @rule(who=st.sampled_from([ANN, BOB]))
+    def end_of_time(self, who: c.Who) -> None:
+        self.lost_ms.pop(who.user_id, None)
+        for guest in self.guests.values():
+            guest.inside = guest.inside and guest.who != who
+        self.tell(c.Remove(who.user_id))
+
+    @rule(limit=st.integers(0, 60))
+    def look(self, limit: int) -> None:
+        (who,) = self.tell(c.PresenceQuery(-1))
+        assert isinstance(who, Reply)
+        assert {view.id for view in who.data.users} == self.expected_present()
+        (topics,) = self.tell(c.TopicsQuery(limit, -1))
+        assert isinstance(topics, Reply)
+        assert len(topics.data.topics) <= min(limit, 50)
+
+    # The clock and the journal
+
+    @rule(ms=st.sampled_from([1, 500, 999, 1000, 2999, 3000, 4999, 5000, 29_999, 30_000]))
+    def wait(self, ms: int) -> None:
+        until_ms = self.now_ms + ms
+        while (due_ms := next_deadline_ms(self.room)) is not None and due_ms <= until_ms:
+            self.now_ms = max(self.now_ms, due_ms)
+            for user_id in [user_id for user_id, at_ms in self.lost_ms.items() if at_ms <= self.now_ms]:
+                del self.lost_ms[user_id]
+            self.tell(c.Tick())
+            again_ms = next_deadline_ms(self.room)
+            assert again_ms is None or again_ms > self.now_ms, "a deadline that a tick does not move would ring for ever"
+        self.now_ms = until_ms
+
+    @precondition(lambda self: self.ready and self.out is None)
+    @rule(rows_max=st.sampled_from([1, 2, 1000]))
+    def departs(self, rows_max: int) -> None:
+        self.ready = False
+        self.out = depart(self.room, rows_max)
+        if self.out is not None:
+            assert self.out.first_seq == len(self.rows) + 1
+            assert [entry.message.seq for entry in self.out.entries] == list(range(self.out.first_seq, self.out.last_seq + 1))
+            assert 0 < self.out.rows <= rows_max
+
+    @precondition(lambda self: self.out is not None)
+    @rule(settled=st.booleans())
+    def commit(self, settled: bool) -> None:
+        """Postgres takes the batch, or finds clientMsgIds in it that it has. `settled`: that came out only later, under a new generation."""
+        assert self.out is not None
+        batch, self.out = self.out, None
+        generation = batch.generation + settled
+        known = {key: self.stored[key] for key in _keys(batch) if key in self.stored}
+        if known:
+            self.hear(taken_back(self.room, batch.generation, known))
+            return
+        if batch.redactions and settled:  # deletions are done again: once more does no harm
+            self.hear(taken_back(self.room, generation, {}))
+            return
+        redacted = self.redact(batch)
+        self.rows += [entry.message for entry in batch.entries]
+        self.stored |= {key: entry.message for entry in batch.entries for key in _keys(replace(batch, entries=(entry,)))}
+        self.hear(confirmed(self.room, generation, redacted, self.now_ms))
+
+    @precondition(lambda self: self.ready and self.out is None)
+    @rule()
+    def departs_and_is_stored(self) -> None:
+        self.departs(1000)
+        if self.out is not None:
+            self.commit(settled=False)
+
+    @precondition(lambda self: self.out is not None)
+    @rule()
+    def lost_commit(self) -> None:
+        assert self.out is not None
+        batch, self.out = self.out, None
+        self.hear(taken_back(self.room, batch.generation + 1, {}))
+
+    # The books
+
+    def pick(self, nth: int) -> Guest | None:
+        return list(self.guests.values())[nth % len(self.guests)] if self.guests else None
+
+    def ask(self, guest: Guest, kind: str, *, key: Key | None = None, message_id: str = "") -> str:
+        ref = f"r{next(self.numbers)}"
+        self.asked[ref] = Asked(guest.to, kind, self.now_ms + RULES.reply_timeout_ms, key, message_id)
+        return ref
+
+    def fits(self, guest: Guest, content: str) -> bool:
+        return guest.inside and not guest.who.staff and content.strip() != "" and len(content) <= RULES.message_max_chars
+
+    def devices(self, who: c.Who) -> set[int]:
+        return {guest.to for guest in self.guests.values() if guest.inside and guest.who == who}
+
+    def expected_present(self) -> set[str]:
+        return {guest.who.user_id for guest in self.guests.values() if guest.inside and not guest.who.staff} | self.lost_ms.keys()
+
+    def redact(self, batch: Batch) -> dict[str, Message]:
+        redacted = {}
+        for removal in batch.redactions:
+            for at, row in enumerate(self.rows):
+                if row.id == removal.message_id and removal.user_id in (None, row.user_id):
+                    redacted[row.id] = self.rows[at] = replace(row, content="", deleted=True)
+        return redacted
+
+    def tell(self, command: c.Command) -> list[Effect]:
+        effects = step(self.room, command, self.now_ms)
+        self.hear(effects)
+        return effects
+
+    def hear(self, effects: list[Effect]) -> None:
+        for at, effect in enumerate(effects):
+            match effect:
+                case Attach(to=to):
+                    self.hearing.add(to)
+                case Detach(to=to):
+                    self.hearing.discard(to)
+                case Reply(to=to, ref=str(ref), data=data):
+                    self.answered(self.asked.pop(ref), to, data)
+                case Refuse(to=to, ref=str(ref), code=code):
+                    self.refused(self.asked.pop(ref), to, code)
+                case Broadcast(event=event, skip=skip):
+                    self.broadcast(event, self.hearing - skip)
+                case Wake():
+                    assert at == len(effects) - 1
+                    self.ready = True
+        assert self.hearing == {guest.to for guest in self.guests.values() if guest.inside}
+
+    def broadcast(self, event: Any, hearing: set[int]) -> None:
+        match event:
+            case e.MessageNew(message=said):
+                assert self.rows[said.seq - 1].id == said.id, "told before it was stored"
+                for to in hearing:
+                    assert self.guests[to].next_seq == said.seq, "a gap or a repetition"
+                    self.guests[to].next_seq += 1
+            case e.UsersUpdate(action="join", user=user):
+                assert user.id not in self.present
+                self.present.add(user.id)
+                assert event.user_count == len(self.present)
+            case e.UsersUpdate(action="leave", user=user):
+                self.present.remove(user.id)
+                assert event.user_count == len(self.present)
+            case e.TypingIndicator(user_id=user_id, is_typing=True):
+                assert user_id not in self.typing
+                self.typing[user_id] = self.now_ms + RULES.typing_ms
+                assert user_id not in {self.guests[to].who.user_id for to in hearing}, "nobody is told what they do themselves"
+            case e.TypingIndicator(user_id=user_id):
+                del self.typing[user_id]
+            case e.TopicsUpdate(topics=topics):
+                assert len(topics) <= 50
+                assert self.now_ms - self.topics_told_ms >= TOPICS_GAP_MS
+                self.topics_told_ms = self.now_ms
+            case e.MessageDeleted(seq=seq):
+                assert self.rows[seq - 1].deleted
+                self.told_deleted.add(seq)
+
+    def answered(self, asked: Asked, to: int, data: Any) -> None:
+        assert asked.to == to
+        if asked.kind == "send":
+            row = self.rows[data.message.seq - 1]
+            assert (row.id, row.created_at) == (data.message.id, data.message.created_at)
+            if asked.key is not None:
+                assert self.stored[asked.key].id == data.message.id, "a second message of the same name"
+                assert data.duplicate or asked.key not in self.first_answers
+                self.first_answers.add(asked.key)
+        elif asked.kind == "delete":
+            assert [row.deleted for row in self.rows if row.id == asked.message_id] == [True]
+
+    def refused(self, asked: Asked, to: int, code: str) -> None:
+        assert asked.to == to
+        assert code in {
+            "send": ("not_in_cafe", "forbidden", "invalid_request", "storage_unavailable"),
+            "delete": ("forbidden", "not_found", "storage_unavailable"),
+            "status": ("not_in_cafe",),
+        }.get(asked.kind, ())
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        assert self.present == self.expected_present() == set(self.room.presence.members)
+        assert self.quota.used == len(self.room.pending) <= QUOTA
+        assert self.room.history.last == len(self.rows)
+        assert {row.seq for row in self.rows if row.deleted} == self.told_deleted
+        assert self.ready or self.out is not None or not self.room.pending.waiting, "something waits and the journal does not know"
+
+    @invariant()
+    def nobody_waits_or_types_for_ever(self) -> None:
+        assert [asked for asked in self.asked.values() if asked.due_ms < self.now_ms] == []
+        assert {user_id: until_ms for user_id, until_ms in self.typing.items() if until_ms < self.now_ms} == {}
+        assert self.typing.keys() <= {guest.who.user_id for guest in self.guests.values() if guest.inside}
+
+    def teardown(self) -> None:
+        """When everything has settled nothing is left: no request without its answer, nobody in the room, nothing taken."""
+        while self.ready or self.out is not None:
+            if self.out is not None:
+                self.commit(settled=False)
+            else:
+                self.departs(1000)
+        assert self.asked == {}
+        for guest in list(self.guests.values()):
+            del self.guests[guest.to]
+            guest.inside = False
+            self.tell(c.Drop(guest.to))
+        self.lost_ms = dict.fromkeys(self.present, self.now_ms + RULES.presence_grace_ms)
+        self.wait(RULES.presence_grace_ms)
+        assert (self.present, self.typing, self.quota.used) == (set(), {}, 0)
+        assert self.room.idle
+
+
+def _keys(batch: Batch) -> list[Key]:
+    return [(entry.message.user_id, entry.client_msg_id) for entry in batch.entries if entry.client_msg_id is not None]
+
+
+assert 100 * RULES.message_max_chars < RESUME_CHARS_MAX  # or a long run would have a reason not to recover
+
+TestRoomLaws = RoomLaws.TestCase
+TestRoomLaws.settings = settings(max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
