@@ -90,6 +90,7 @@ class Postgres(Section, frozen=True, kw_only=True):
     url: Annotated[str, Meta(description='"embedded", or postgresql://…')] = "embedded"
     replica_url: Annotated[str, Meta(description="a read replica for analytics; empty: none")] = ""
     pool_max: Annotated[Count, Meta(le=1000, description="connections at most, beside the journal's own")] = 10
+    prepared: Annotated[bool, Meta(description="false behind a PgBouncer in transaction mode")] = True
 
 
 class Redis(Section, frozen=True, kw_only=True):
