@@ -30,10 +30,11 @@ from brewd.cafe.room import Rules, step
 from brewd.config import Config
 from brewd.edge.control.methods import build_methods
 from brewd.edge.control.server import ControlServer
+from brewd.edge.door import bound, certificate
 from brewd.edge.drain import drain, see_out
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
-from brewd.edge.listener import Listener, bind, url_of
+from brewd.edge.listener import Listener, url_of
 from brewd.edge.ws.connection import READ_BYTES
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
@@ -152,7 +153,7 @@ class _Stop:
 
 
 async def run(config: Config, *, ready: Ready | None = None, step: Step = step) -> int:
-    """Run until told to stop; the exit status. Raises `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot start.
+    """Run until told to stop; the exit status. Raises `CannotListen`, `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot.
 
     `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in.
     """
@@ -162,8 +163,9 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
     assert stop.starting is not None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, stop.starting:
         async with AsyncExitStack() as stack:
-            listening = [stack.enter_context(bind(address)) for address in config.server.addresses()]
-            urls = [url_of(sock, tls=bool(config.server.tls.cert)) for sock in listening]
+            tls = certificate(config.server.tls)
+            listening = [stack.enter_context(bound(text)) for text in config.server.listen]
+            urls = [url_of(sock, tls=tls is not None) for sock in listening]
             config = replace(config, server=replace(config.server, public_url=config.server.public_url or urls[0]))
             stack.enter_context(data_lock(config.data.path))
             root = await stack.enter_async_context(open_supervisor("brewd"))
@@ -173,11 +175,13 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
             ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
             stores = await stack.enter_async_context(_open_stores(ground, bridge))
             stack.callback(root.stop)  # whoever uses the stores ends before them
-            await _serve(ground, stores, listening, stop, ready=ready, step=step)
+            await _serve(ground, stores, listening, tls, stop, ready=ready, step=step)
     return 0
 
 
-async def _serve(ground: _Ground, stores: _Stores, listening: list[socket.socket], stop: _Stop, *, ready: Ready | None, step: Step) -> None:
+async def _serve(
+    ground: _Ground, stores: _Stores, listening: list[socket.socket], tls: ssl.SSLContext | None, stop: _Stop, *, ready: Ready | None, step: Step
+) -> None:
     """From the migrations to the last goodbye."""
     from brewd.edge.http.app import create_app
     from brewd.edge.http.server import HttpServer
@@ -190,9 +194,9 @@ async def _serve(ground: _Ground, stores: _Stores, listening: list[socket.socket
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
-        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)), tls=bool(config.server.tls.cert))
+        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)), tls=tls is not None)
         socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
-        listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=_tls(config))
+        listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         await flushers.start(_control(ground, people, rooms, health, stop).serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)
@@ -219,7 +223,7 @@ async def _open_stores(ground: _Ground, bridge: Bridge) -> AsyncIterator[_Stores
         dsn, url = await stack.enter_async_context(_embedded(config, ground.root))
         from brewd.store.redis import open_redis
 
-        postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max))
+        postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max, prepared=config.postgres.prepared))
         lane = await stack.enter_async_context(postgres.lane())
         redis = await stack.enter_async_context(open_redis(bridge, url=url))
         yield _Stores(postgres, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
@@ -368,15 +372,6 @@ async def _on_signals(signals: AsyncIterator[int], stop: _Stop) -> None:
         if stop.asked.is_set():
             stop.at_once()
         stop.drain()
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.server.tls.cert:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.server.tls.cert, config.server.tls.key)
-    return context
 
 
 def _raise_file_limit() -> None:

@@ -47,6 +47,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _explain(error: BaseException) -> str:
     """A sentence for an operator, or nothing when there is none."""
     from brewd.edge.control.server import ControlSocketBusy
+    from brewd.edge.door import CannotListen
     from brewd.edge.listener import PortInUse
     from brewd.people.keys import KeyFileError
     from brewd.runtime.supervisor import GaveUp
@@ -55,7 +56,7 @@ def _explain(error: BaseException) -> str:
 
     if isinstance(error, PortInUse):
         return f"{error}; another brewd may run there: stop it, or listen elsewhere (server.listen, --listen)"
-    if isinstance(error, ControlSocketBusy | KeyFileError | EmbeddedError | MigrationError | GaveUp):
+    if isinstance(error, CannotListen | ControlSocketBusy | KeyFileError | EmbeddedError | MigrationError | GaveUp):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EADDRNOTAVAIL, errno.ENOSPC, errno.EROFS):
         return f"{error.filename or 'server.listen'}: {error.strerror or error}"
