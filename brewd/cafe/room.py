@@ -2,8 +2,8 @@
 
 `step(room, command, now_ms) -> effects` reads no clock, draws no chance and performs nothing. The rules it keeps:
 
-- a message is told to nobody, its sender included, before `settled` says that it is stored;
-- numbers are given in `depart` and taken back in `settled`; at most one batch is out;
+- a message is told to nobody, its sender included, before `confirmed` says that it is stored;
+- numbers are given in `depart` and free again after `taken_back`; at most one batch is out;
 - a clientMsgId is answered with its first message, whether that is stored, out, or still waiting;
 - a socket hears events from the moment its join is answered until the moment its leave is, and nothing before or after.
 """

@@ -24,6 +24,8 @@ BOB = c.Who("user-bob", "bob", badge="regular")
 CID = c.Who("user-cid", "cid")
 MOD = c.Who("staff-mo", "mo", staff=True, moderator=True)
 
+JOINS = (c.Join(1, ANN), c.Join(2, BOB))
+
 E = TypeVar("E")
 
 
@@ -44,6 +46,10 @@ def room(
     recent = Recent(list(stored[-HELD_MAX:]), keys or {})
     line = Line(CAFE, EPOCH, 1, last)
     return Room(line=line, recent=recent, rules=rules or Rules(), quota=quota or Quota(100), new_id=lambda: f"id-{next(numbers)}", now_ms=now_ms)
+
+
+def send(to: int, who: c.Who, content: str = "an espresso please", *, name: str | None = None, ref: str = "r") -> c.Send:
+    return c.Send(to, who, content, name, ref)
 
 
 def play(room: Room, *commands: c.Command, at_ms: int = NOW_MS) -> list[Effect]:
