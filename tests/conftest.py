@@ -89,6 +89,11 @@ def copy_data(prepared_data: Path, to: Path) -> Path:
     return to
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sim-seeds", type=int, default=1000, metavar="N", help="how many seeds the simulation runs (tests/sim)")
+    parser.addoption("--sim-seed", type=int, default=None, metavar="K", help="run this seed of the simulation alone")
+
+
 @pytest.fixture(scope="session")
 def postgres_server(prepared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     server = PostgresServer(data_dir=copy_data(prepared_data, tmp_path_factory.mktemp("postgres") / "data"), settings=_THROWN_AWAY)
