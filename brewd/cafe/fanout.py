@@ -16,6 +16,11 @@ from brewd.cafe.events import Event, MessageNew
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
 
+SAID_MAX_BYTES = 1 << 20
+"""Replies to one socket in one turn. A resume may be answered with most of that."""
+
+TOO_SLOW = 4008
+
 
 class Dialect(Protocol):
     """How one kind of client spells things. One instance serves all its sockets."""
@@ -48,11 +53,12 @@ Part = bytes | tuple[int, int]
 class _Own:
     """What one socket gets in this turn: bytes of its own, and spans of the common events. `since`: it hears from that event on."""
 
-    __slots__ = ("parts", "since")
+    __slots__ = ("parts", "said_bytes", "since")
 
     def __init__(self, since: int | None) -> None:
         self.since = since
         self.parts: list[Part] = []
+        self.said_bytes = 0
 
     def cut(self, at: int, since: int | None) -> None:
         """Hear the common events up to `at`, and again from `since` on (None: not any more)."""
@@ -113,7 +119,7 @@ class FanOut:
             slot = self.asks.pop(to, None)
             if slot is not None:
                 slot.set(data)
-        elif ref is not None and (outbox := self.attached.get(to)) is not None:
+        elif ref is not None and (outbox := self.attached.get(to)) is not None and not self._asks_too_much(to, outbox):
             self._say(to, outbox.dialect.reply(ref, data))
 
     def refuse(self, to: int, ref: Ref, rejected: Rejected) -> None:
@@ -170,11 +176,20 @@ class FanOut:
         if outbox is not None:
             self._hearing.get(outbox.dialect, {}).pop(to, None)
 
+    def _asks_too_much(self, to: int, outbox: Outbox) -> bool:
+        """A hundred joins in one packet could be answered with a hundred megabytes: whoever asks for that is sent away instead."""
+        own = self._own.get(to)
+        if own is None or own.said_bytes < SAID_MAX_BYTES:
+            return False
+        outbox.close(TOO_SLOW, "too much asked at once: reconnect and join with since")
+        return True
+
     def _say(self, to: int, frame: bytes) -> None:
         own = self._own_of(to)
         at = len(self._events)
         own.cut(at, None if own.since is None else at)
         own.parts.append(frame)
+        own.said_bytes += len(frame)
 
     def _own_of(self, to: int) -> _Own:
         own = self._own.get(to)

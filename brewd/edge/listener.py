@@ -167,7 +167,7 @@ class Listener:
             opened = await self._open(sock, None)
         if limit.cancelled_caught:
             with contextlib.suppress(BlockingIOError):
-                sock.send(handshake.refusal(Rejected("request_timeout", f"The request head took longer than {HEAD_S:g} s.")))
+                sock.send(_too_late())
             return
         del limit
         if isinstance(opened, Head):
@@ -178,9 +178,15 @@ class Listener:
     async def _serve_stream(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
         stream = trio.SSLStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), tls, server_side=True, https_compatible=True)
         opened: Head | WebSocket | None = None
-        with trio.move_on_after(HEAD_S):
+        safe = False
+        with trio.move_on_after(HEAD_S) as limit:
             await stream.do_handshake()
+            safe = True
             opened = await self._open(sock, stream)
+        if limit.cancelled_caught and safe:
+            with trio.move_on_after(LINGER_S):
+                await stream.send_all(_too_late())
+        del limit
         if isinstance(opened, Head):
             await self._http.serve(stream, opened.raw + opened.rest)
         elif opened is not None:
@@ -204,6 +210,10 @@ class Listener:
             return None
         await _send_all(sock, stream, upgrade.accept)
         return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, first=head.rest)
+
+
+def _too_late() -> bytes:
+    return handshake.refusal(Rejected("request_timeout", f"The request head took longer than {HEAD_S:g} s."))
 
 
 async def _receive(sock: socket.socket, stream: trio.abc.Stream | None) -> bytes:

@@ -7,6 +7,7 @@ aborts its outbox, and the reader sees the end.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from collections import deque
@@ -63,6 +64,7 @@ class WebSocket:
     __slots__ = (
         "_auth_limit",
         "_bad_at_s",
+        "_deaf",
         "_first",
         "_inbound",
         "_number",
@@ -95,6 +97,7 @@ class WebSocket:
         self._who: c.Who | None = None
         self._bad_at_s: deque[float] | None = None  # most sockets never send a bad frame
         self._auth_limit: trio.CancelScope | None = None
+        self._deaf = False
         self._number = parts.sockets.add(self)
         if identity is not None:
             self._admit(identity)
@@ -119,14 +122,13 @@ class WebSocket:
         """Read while `go_on`; whether the socket has ended. After a breach of the protocol nothing is parsed but the answer to our goodbye."""
         sock, buffer = self._sock, self._parts.buffer
         data, self._first = self._first, b""
-        deaf = False
         while True:
             if data:
                 try:
-                    ended = data[0] == CLOSE_FRAME if deaf else await self._received(data)
+                    ended = data[0] == CLOSE_FRAME if self._deaf else await self._received(data)
                 except ProtocolError as error:
-                    self.outbox.close(error.close_code, error.reason)
-                    deaf, ended = True, False
+                    await self._break_off(error)
+                    ended = False
                 if ended:
                     await self.outbox.flushed(FAREWELL_S)
                     return True
@@ -145,6 +147,15 @@ class WebSocket:
             if not data:
                 return True
             self.heard_s = trio.current_time()
+
+    async def _break_off(self, error: ProtocolError) -> None:
+        """Say why, and that nothing follows: where frames begin is not known any more, so the peer's goodbye may not be recognised."""
+        self._deaf = True
+        self.outbox.close(error.close_code, error.reason)
+        await self.outbox.flushed(FAREWELL_S)
+        if self._stream is None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
 
     async def _received(self, data: bytes) -> bool:
         """Handle what came; whether the peer is done. After our own close frame, only the peer's is waited for."""

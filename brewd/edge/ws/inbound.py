@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
@@ -91,11 +91,17 @@ class InBound:
                     if event.message_finished:
                         self._fragments = self._size_bytes = 0
                         yield b""
+                elif isinstance(event, CloseConnection) and self._ws_is_open():
+                    raise ProtocolError(event.code, event.reason or "")  # nobody said goodbye: it is wsproto's word for a breach
                 elif isinstance(event, Ping | Pong | CloseConnection):
                     yield event
         except RemoteProtocolError as error:
             hint = error.event_hint
             raise ProtocolError(hint.code if isinstance(hint, CloseConnection) else PROTOCOL, str(error)) from None
+
+    def _ws_is_open(self) -> bool:
+        """Whether the peer has not said goodbye."""
+        return self.ws.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
 
     def _gather(self, event: TextMessage) -> str | None:
         """Add a fragment; the message when it is whole."""

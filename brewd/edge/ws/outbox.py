@@ -17,13 +17,11 @@ from wsproto.events import CloseConnection, Ping, Pong
 from wsproto.utilities import LocalProtocolError
 
 from brewd.cafe.events import Lagged
-from brewd.cafe.fanout import Dialect
+from brewd.cafe.fanout import TOO_SLOW, Dialect
 from brewd.edge.ws.inbound import InBound
 
 FAREWELL_S = 3.0
 """How long a socket may take, after it was told goodbye, to drain and to answer the close frame."""
-
-TOO_SLOW = 4008
 
 
 class Outbox:
