@@ -56,6 +56,16 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    import signal
+
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
     from brewd.cli import bench_report
     from brewd.cli.bench_daemon import BenchError
 
@@ -75,6 +85,11 @@ def run(args: argparse.Namespace) -> int:
             trouble = trouble or not results[-1]["delivered"] or bool(results[-1]["lost"])
     output.emit(args, {"results": results}, bench_report.table(results))
     return output.FAILED if trouble else output.OK
+
+
+def _terminated(number: int, _: object) -> None:
+    """Told to stop: leave like an exception, so that the daemon and its data go too."""
+    raise SystemExit(128 + number)
 
 
 def _chosen(args: argparse.Namespace) -> list[Scenario]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from brewd.edge.control.client import ControlClient, Unreachable
+from brewd.store import launch
 
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
@@ -97,12 +99,15 @@ def bench_daemon(*, cpu: int | None, parent_dir: str | None = None) -> Iterator[
 
 def _start(config: Path, log: Path, cpu: int | None) -> subprocess.Popen[bytes]:
     """The daemon, started under the affinity it should have: its threads and its stores inherit it."""
+    argv = [sys.executable, "-m", "brewd", "serve", "-c", str(config)]
+    # Whatever ends this process, the daemon ends too.
+    order = {"uid": None, "gid": None, "capability": None, "death_signal": signal.SIGTERM, "parent_pid": os.getpid(), "argv": argv}
     ours = os.sched_getaffinity(0)
     try:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         with log.open("wb") as out:
-            return subprocess.Popen([sys.executable, "-m", "brewd", "serve", "-c", str(config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)  # noqa: S603 — ourselves
+            return subprocess.Popen([sys.executable, launch.__file__, json.dumps(order)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)  # noqa: S603 — ourselves
     finally:
         os.sched_setaffinity(0, ours)
 

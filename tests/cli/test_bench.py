@@ -10,6 +10,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,3 +203,17 @@ def test_a_whole_measurement() -> None:
     assert abs(result["delivered"] - 3 * result["sent"]) <= 3 * 2 * 2 * 2  # what was under way at either end of the measurement
     assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"]
     assert "own" in bench_report.table([result])
+
+
+def test_told_to_stop_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "brewd", "bench", "fanout", "-n", "4", "-r", "2", "--seconds", "60", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as bench:
+        deadline = time.monotonic() + 60
+        while not (lock := next(tmp_path.glob("*/data/lock"), None)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert lock is not None
+        daemon = int(lock.read_text() or 0)
+        bench.terminate()
+        assert bench.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
+    assert not daemon or not Path(f"/proc/{daemon}").exists()
