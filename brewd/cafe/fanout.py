@@ -16,8 +16,8 @@ from brewd.cafe.events import Event, MessageNew
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
 
-SAID_MAX_BYTES = 1 << 20
-"""Replies to one socket in one turn. A resume may be answered with most of that."""
+SAID_MAX_BYTES = 1 << 18
+"""Replies to one socket in one turn. It bounds what was said before a reply, so that a large answer fits."""
 
 TOO_SLOW = 4008
 

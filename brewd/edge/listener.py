@@ -37,8 +37,8 @@ LINGER_S = 1.0
 
 BACKLOG = 4096
 BURST = 64
-SEND_BUFFER_BYTES = 65_536
-"""Kernel memory per socket. Ten thousand peers that never read must not hold gigabytes of it."""
+SEND_BUFFER_BYTES = 32_768
+"""Kernel memory per socket, which Linux doubles. Ten thousand peers that never read must not hold gigabytes of it; what waits in the outbox is shared."""
 
 _TRANSIENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

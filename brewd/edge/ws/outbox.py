@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import struct
 from collections import deque
 
 import trio
@@ -19,6 +20,8 @@ from wsproto.utilities import LocalProtocolError
 from brewd.cafe.events import Lagged
 from brewd.cafe.fanout import TOO_SLOW, Dialect
 from brewd.edge.ws.inbound import InBound
+
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 FAREWELL_S = 3.0
 """How long a socket may take, after it was told goodbye, to drain and to answer the close frame."""
@@ -99,11 +102,15 @@ class Outbox:
                 await self._flushed.wait()
 
     def abort(self) -> None:
-        """Cut the connection. Its reader sees the end at once."""
+        """Cut the connection. Its reader sees the end at once.
+
+        With a reset: the kernel would otherwise keep for minutes what it holds for a peer that does not read.
+        """
         self.closed = True
         self._backlog = None
         self._backlog_bytes = 0
         with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _queue(self, frames: bytes | memoryview) -> None:
