@@ -149,9 +149,7 @@ class Directory:
         ref.state = State.STOPPED
         self._supervisor.discard(ref.cafe_id)
         self._warmth.closed(ref.cafe_id)
-        if len(ref.mailbox):
-            self._start(ref)
-        elif not ref.fanout.attached:
+        if not ref.fanout.attached:
             self._forget(ref)
 
     async def _fenced_off(self, ref: CafeRef) -> bool:
