@@ -183,7 +183,9 @@ class Guest:
             except Cut:
                 self.close_codes.append(line.close_code)
             finally:
-                self.line, self.joined = None, trio.Event()
+                self.line = None
+                if self.joined.is_set():  # whoever waits for one that is not waits on
+                    self.joined = trio.Event()
                 line.close()
                 for asked in self._waiting.values():
                     asked.done.set()

@@ -19,12 +19,18 @@ BODY_MAX_BYTES = 65_536
 
 
 class SniffedStream(trio.abc.HalfCloseableStream):
-    """A stream whose first bytes were read before. Ends a peer that trickles: receiving has `REQUEST_S` since the last send."""
+    """A stream whose first bytes were read before. Ends a peer that trickles: receiving has `REQUEST_S` since the last send.
+
+    Between an answer and the next request it is idle, which is when `end_when_idle` ends it, now or then.
+    """
 
     def __init__(self, inner: trio.SocketStream | trio.SSLStream[trio.SocketStream], first: bytes) -> None:
         self._inner = inner
         self._first = first
         self._until_s = trio.current_time() + REQUEST_S
+        self._idle = False
+        self._ending = False
+        self._receiving = trio.CancelScope()
         self.transport = inner.transport_stream if isinstance(inner, trio.SSLStream) else inner
 
     @property
@@ -36,9 +42,18 @@ class SniffedStream(trio.abc.HalfCloseableStream):
             first, self._first = self._first, b""
             await trio.lowlevel.checkpoint()
             return first
-        with trio.move_on_at(self._until_s):
-            return bytes(await self._inner.receive_some(max_bytes))
-        return b""
+        if self._ending and self._idle:
+            return b""
+        data = b""
+        with trio.CancelScope(deadline=self._until_s) as self._receiving:
+            data = bytes(await self._inner.receive_some(max_bytes))
+            self._idle = False
+        return data
+
+    def end_when_idle(self) -> None:
+        self._ending = True
+        if self._idle:
+            self._receiving.cancel()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(REQUEST_S) as limit:
@@ -46,6 +61,7 @@ class SniffedStream(trio.abc.HalfCloseableStream):
         if limit.cancelled_caught:
             raise trio.BrokenResourceError("the client does not read its answer")
         self._until_s = trio.current_time() + REQUEST_S
+        self._idle = True  # while an answer is on its way nobody receives
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._inner.wait_send_all_might_not_block()
@@ -84,18 +100,24 @@ class HttpServer:
         self._wrapped = ASGIWrapper(app)
         self._context = WorkerContext(None)
         self._tls = tls
-        self.connections = 0
+        self._streams: set[SniffedStream] = set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._streams)
 
     async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], first: bytes) -> None:
         """Serve one connection until it ends. Closes the stream."""
         sniffed = SniffedStream(stream, first)
-        self.connections += 1
+        self._streams.add(sniffed)
         try:
             # hypercorn asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
             await _Http1(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
         finally:
-            self.connections -= 1
+            self._streams.discard(sniffed)
 
     async def drain(self) -> None:
         """Idle connections are closed, busy ones after the answer they are at."""
         await self._context.terminated.set()
+        for stream in self._streams:  # hypercorn would see to that, but it loses its own timer when an app ends as quickly as ours do
+            stream.end_when_idle()
