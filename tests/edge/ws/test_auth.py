@@ -139,12 +139,24 @@ async def test_whoever_is_known_has_all_day(house: House, ann: Person, flow: Moc
     assert await wire.settle() == []
 
 
-@pytest.mark.parametrize("event", ["join:cafe", "message:send", "nonsense"])
-async def test_the_first_frame_must_be_auth(house: House, ann: Person, event: str) -> None:
-    wire = await house.open()
-    refusal = await wire.refused(event, {"cafeId": ann.cafe_id})
-    assert refusal["code"] == "invalid_request"
-    assert (await wire.closed())[0] == 1008
+async def test_the_first_frame_must_be_auth(house: House, ann: Person) -> None:
+    for event in ["join:cafe", "message:send", "nonsense"]:
+        wire = await house.open()
+        refusal = await wire.refused(event, {"cafeId": ann.cafe_id})
+        assert refusal["code"] == "invalid_request"
+        assert (await wire.closed())[0] == 1008
+
+
+async def test_a_cafe_that_does_not_exist(house: House) -> None:
+    nowhere = house.parts.ids.uuid7()
+    token, _ = house.tokens.issue_access(
+        user_id=house.parts.ids.uuid7(), cafe_id=nowhere, role="user", session_id=nowhere, username="Nobody", badge=None, user_expires_ms=None
+    )
+    wire = await house.open(authorization=f"Bearer {token}")
+    for more in [{}, {"since": 5}]:
+        assert (await wire.refused("join:cafe", {"cafeId": nowhere, **more}))["code"] == "not_found"
+    assert (await wire.refused("message:send", {"cafeId": nowhere, "content": "echo"}))["code"] == "not_found"
+    assert (await wire.bye())[0] == 1000
 
 
 async def test_a_token_that_is_not_ours_is_refused_by_every_way(house: House, cafe: Cafe, ann: Person) -> None:

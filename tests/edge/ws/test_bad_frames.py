@@ -199,7 +199,7 @@ async def test_what_breaks_the_protocol_ends_its_socket_with_the_right_code(hous
         wire = await house.enter(person)
         await wire.send(data)
         try:
-            with trio.fail_after(1):  # whoever answers the close frame is let go at once
+            with trio.fail_after(2.5):  # whoever answers the close frame is let go at once
                 code, reason = await wire.closed()
         except trio.TooSlowError:
             pytest.fail(name)
@@ -207,6 +207,14 @@ async def test_what_breaks_the_protocol_ends_its_socket_with_the_right_code(hous
         assert len(reason.encode()) <= 123
         assert [one for one in wire.inbox if one["event"] in ("error", "reply")] == [], name
         await witness.settle()
+    assert len(house.parts.sockets) == 1
+
+
+async def test_strangers_are_told_what_they_broke_too(house: House, cafe: Cafe, witness: Wire) -> None:
+    for name in ("unmasked text", "rsv1", "opcode 3", "not UTF-8", "ten megabytes", "a flood of empty fragments", "close code 999"):
+        wire = await house.open()
+        await wire.send(BROKEN[name][0])
+        assert (await wire.closed())[0] == BROKEN[name][1], name
     assert len(house.parts.sockets) == 1
 
 

@@ -91,6 +91,6 @@ async def test_a_goodbye_from_the_server(house: House, nursery: trio.Nursery, me
         await heard(socket, "nothing")
     assert closed.value.reason is not None
     assert closed.value.reason.code == code
-    with trio.fail_after(2):
+    with trio.fail_after(2.5):
         while len(house.parts.sockets):
             await trio.sleep(0.001)
