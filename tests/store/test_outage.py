@@ -25,8 +25,9 @@ from brewd.store.embedded import data_lock, embedded_postgres, embedded_redis
 from brewd.store.postgres import Postgres, open_postgres
 from brewd.store.redis import open_redis
 from tests.conftest import copy_data
+from tests.patience import PATIENCE
 
-BACK_MAX_S = 2.0
+BACK_MAX_S = 2.0 * PATIENCE
 
 
 def family(pid: int) -> list[int]:
@@ -76,7 +77,7 @@ async def test_a_paused_postgres_costs_each_call_its_deadline_and_the_next_call_
                 before = time.monotonic()
                 with pytest.raises(StoreError):
                     await caller.fetch("migration_list", timeout_s=0.2)
-                assert time.monotonic() - before < 0.5
+                assert time.monotonic() - before < 0.5 * PATIENCE
             with trio.move_on_after(0.1) as scope:
                 await pg.check(timeout_s=30)
             assert scope.cancelled_caught
@@ -84,7 +85,7 @@ async def test_a_paused_postgres_costs_each_call_its_deadline_and_the_next_call_
             async with trio.open_nursery() as nursery:  # the whole pool and a queue behind it run into it at once
                 for _ in range(6):
                     nursery.start_soon(expect_outage, pg, 0.3)
-            assert time.monotonic() - before < 1
+            assert time.monotonic() - before < 1 * PATIENCE
         for caller in (pg, lane):
             before = time.monotonic()
             await caller.check(timeout_s=BACK_MAX_S)
@@ -161,7 +162,7 @@ async def test_a_killed_backend_costs_one_call(bridge: Bridge, data_dir: Path) -
         own = [pid for pid in family(postmaster) if b"brewd brewd" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert own
         os.kill(own[0], signal.SIGKILL)
-        assert await answers_again(pg) < 5
+        assert await answers_again(pg) < 5 * PATIENCE
         assert server.pid == postmaster
 
 

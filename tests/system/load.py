@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from tests.patience import PATIENCE
 from tests.system.daemon import Daemon, Row
 from tests.system.guests import Answer, Guest, Talk, caught_up, check_laws, gathered, talking
 
 CAFES = 5
 SENDERS = 20
-ANSWER_MAX_S = 5.0
+ANSWER_MAX_S = 5.0 * PATIENCE
 """By then a sender knows, one way or the other."""
 
 

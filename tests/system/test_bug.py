@@ -15,11 +15,12 @@ from brewd.cafe.commands import Command, Send
 from brewd.cafe.effects import Effect
 from brewd.cafe.room import Room, step
 from brewd.config import load
+from tests.patience import PATIENCE
 from tests.system.daemon import Daemon
 from tests.system.guests import Guest, caught_up, check_laws, gathered, talking
 
 BOMB = "trips over this"
-BACK_MAX_S = 0.25
+BACK_MAX_S = 0.25 * PATIENCE
 
 
 def broken(room: Room, command: Command, now_ms: int) -> list[Effect]:

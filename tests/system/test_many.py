@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.patience import PATIENCE
 from tests.system.daemon import Daemon
 from tests.system.guests import Guest, check_laws, gathered
 
 CAFES = 1000
 EACH = 10
-READY_MAX_S = 2.0
+READY_MAX_S = 2.0 * PATIENCE
 BACK_MAX_S = 20.0
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from tests.patience import PATIENCE
 from tests.system.daemon import Daemon, children, paused
 from tests.system.guests import Answer, Cut, Guest, Line
 from tests.system.load import check_answers, load
 
-BACK_MAX_S = 2.0
+BACK_MAX_S = 2.0 * PATIENCE
 GROWTH_MAX_MIB = 100
 
 
