@@ -199,6 +199,16 @@ async def test_a_word_at_the_very_moment_it_falls_asleep_is_heard(world: World, 
     assert 1 < world.tables.lines[CAFE].generation <= 20
 
 
+async def test_one_who_will_not_come_back_leaves_without_grace(world: World, autojump_clock: MockClock) -> None:
+    ann, bob = await world.enter(ANN), await world.enter(BOB)
+    bob.ref.leave(bob.to)
+    bob.go()
+    assert await ann.hear() == ["users:update bob join", "users:update bob leave"]
+    await crash(ann, 4)
+    ann.ref.leave(ann.to)
+    assert world.status().mailbox == 0
+
+
 # Crashing too often
 
 

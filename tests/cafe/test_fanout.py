@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from brewd.cafe import events as e
 from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Wake
-from brewd.cafe.fanout import FanOut
+from brewd.cafe.fanout import SAID_MAX_BYTES, FanOut
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
 from tests.cafe.rooms import ANN, CAFE, message
@@ -171,6 +171,17 @@ def test_it_remembers_the_last_message_it_told() -> None:
     assert sockets.fanout.told_seq is None
     sockets.turn(Broadcast(said(7)), Broadcast(types("ann")))
     assert sockets.fanout.told_seq == 7
+
+
+def test_one_who_asks_for_too_much_at_once_is_sent_away() -> None:
+    sockets = Sockets(2, inside=(1, 2))
+    large = {"all": "x" * (SAID_MAX_BYTES // 3)}
+    sockets.turn(*(Reply(1, f"r{n}", large) for n in range(10)), Broadcast(said(1)))
+    assert sockets.at[1].closed == (4008, "too much asked at once: reconnect and join with since")
+    assert sum(len(frames) for frames in sockets.at[1].pushes) < 2 * SAID_MAX_BYTES
+    assert (sockets.at[2].closed, sockets.at[2].brief()) == (None, ["message:new 1"])
+    sockets.turn(Reply(2, "r", large))
+    assert sockets.at[2].brief() == ["reply r"]
 
 
 async def test_questions_from_elsewhere_are_answered_once_and_at_once() -> None:

@@ -129,6 +129,16 @@ async def test_an_essential_child_that_cannot_be_helped_ends_its_supervisor(auto
     assert len(moody.began_s) == 4
 
 
+async def test_it_can_be_stopped_as_a_whole_groups_and_all(supervisor: Supervisor, autojump_clock: MockClock) -> None:
+    children = [supervisor.spawn("it", Moody(0).run), supervisor.group("below").spawn("it", Moody(0).run)]
+    await wait_all_tasks_blocked()
+    supervisor.stop()
+    for child in children:
+        await child.ended.wait()
+    assert [child.state for child in children] == ["stopped", "stopped"]
+    supervisor.spawn("it", Moody(0).run)
+
+
 async def test_leaving_the_block_cancels_the_children() -> None:
     async with open_supervisor("top") as supervisor:
         child = supervisor.spawn("it", Moody(0).run)
