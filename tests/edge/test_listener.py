@@ -153,6 +153,25 @@ async def test_a_request_head_without_an_end(house: House, flow: MockClock) -> N
         assert not await raw.more()
 
 
+async def test_a_body_without_an_end(house: House, flow: MockClock) -> None:
+    """Neither a body that never comes, nor one that trickles, nor silence between two requests holds a connection for long."""
+    post = b"POST /api/auth/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    absent, slow, idle = [await house.raw() for _ in range(3)]
+    await absent.send(post)
+    await slow.send(post)
+    await idle.send(HEALTH)
+    assert (await idle.response()).status == 200
+    for _ in range(8):
+        await slow.send(b" ")
+        flow.jump(10)
+        await trio.testing.wait_all_tasks_blocked(0.001)
+    for raw in (absent, slow, idle):
+        while await raw.more():
+            pass
+        assert raw.data == b"" or b"HTTP/1.1 408" in raw.data, raw.data
+    assert (await house.http(HEALTH)).status == 200
+
+
 async def test_a_head_of_twenty_megabytes(house: House) -> None:
     """Refused after the first sixteen kilobytes; the client is told although it is still sending."""
     for data in [b"GET / HTTP/1.1\r\nA: " + b"x" * 20_000_000, b"x" * 20_000_000, upgrade(a="y" * 20_000)]:
