@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick
+from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick, Who
 from brewd.cafe.effects import Broadcast, Effect, Wake
 from brewd.cafe.events import MessageDeleted, MessageNew
 from brewd.cafe.ref import CafeRef
@@ -79,14 +79,14 @@ class CafeActor:
     def resume(self) -> None:
         """Take over the sockets an earlier actor left, silently, and tell them what was stored but not yet told."""
         fanout, room, now_ms = self._ref.fanout, self.room, self._clock.now_ms()
-        present = self._ref.present
         for to in fanout.heard_by():
             who = fanout.people[to]
-            _, status = present.get(who.user_id, (who, "online"))
-            self._perform(self._step(room, Rejoin(to, who, status), now_ms))
-        for user_id, (who, status) in present.items():
-            if user_id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
-                self._perform(self._step(room, Rejoin(0, who, status), now_ms) + self._step(room, Drop(0), now_ms))
+            view = fanout.told_users.get(who.user_id)
+            self._perform(self._step(room, Rejoin(to, who, view.status if view else "online"), now_ms))
+        for view in list(fanout.told_users.values()):
+            if view.id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
+                rejoin = Rejoin(0, Who(view.id, view.username, view.badge), view.status)
+                self._perform(self._step(room, rejoin, now_ms) + self._step(room, Drop(0), now_ms))
         missed = room.history.after(fanout.told_seq) if fanout.told_seq is not None else []
         if missed is None:
             for to in fanout.heard_by():
@@ -213,8 +213,7 @@ class CafeActor:
                 if (waiter.to, waiter.ref) != self._blamed:  # the command at fault may have left a draft before it failed
                     self._ref.fanout.refuse(waiter.to, waiter.ref, again)
         self.room.quota.give(len(self.room.pending))
-        if self._resumed:  # else its room never knew who was there, and nobody was told what it found deleted
-            self._ref.present = {user_id: (member.who, member.status) for user_id, member in self.room.presence.members.items()}
+        if self._resumed:  # else nobody was told what it found deleted
             self._ref.fanout.told_deleted = frozenset(self.room.history.deleted_upto(self.room.history.last))
         self._ref.fanout.perform(fall_silent(self.room))
         self._ref.fanout.flush(self.room.history.last)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from brewd.cafe.commands import Ref, Who
 from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply
-from brewd.cafe.events import Event, MessageNew
+from brewd.cafe.events import Event, MessageNew, UsersUpdate, UserView
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
 
@@ -71,7 +71,8 @@ class FanOut:
     """The sockets of one café. It outlives the café's actor: a restart finds every socket where it was.
 
     `attached`: every socket whose person is connected to this café; `hearing`: those in the room, by dialect. `told_seq`: the
-    last message that was broadcast; `told_deleted`: the deleted ones the last actor held, all of them told.
+    last message that was broadcast; `told_deleted`: the deleted ones the last actor held, all of them told;
+    `told_users`: who is present, as it was told.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class FanOut:
         self.asks: dict[int, Slot[Any]] = {}
         self.told_seq: int | None = None
         self.told_deleted: frozenset[str] = frozenset()
+        self.told_users: dict[str, UserView] = {}
         self._hearing: dict[Dialect, dict[int, Outbox]] = {}
         self._events: list[Event] = []
         self._own: dict[int, _Own] = {}
@@ -157,6 +159,11 @@ class FanOut:
         event = broadcast.event
         if type(event) is MessageNew:
             self.told_seq = event.message.seq
+        elif type(event) is UsersUpdate:
+            if event.action == "leave":
+                self.told_users.pop(event.user.id, None)
+            else:
+                self.told_users[event.user.id] = event.user
         for to in broadcast.skip:
             self._own_of(to).cut(at, at + 1 if self.hears(to) else None)
         self._events.append(event)

@@ -53,7 +53,6 @@ class CafeRef:
         self.members = 0
         self.seq = 0
         self.oldest_held = 0
-        self.present: dict[str, tuple[Who, str]] = {}  # who was in the room when its actor ended, by user id, and their status
         self._start = start
         self._forget = forget
         self._next_to = 1

@@ -167,3 +167,15 @@ async def test_who_is_in_their_grace_time_survives_an_actor_that_fails_as_it_tak
         assert sorted(user.username for user in answer.users) == ["ann", "bob"]
         await trio.sleep(31)
         assert "users:update bob leave" in ann.brief()
+
+
+async def test_who_failed_to_come_in_was_never_there(autojump_clock: MockClock) -> None:
+    async with open_house() as house:
+        ann, _ = await house.enter(ANN)
+        bob = Socket()
+        to_bob = house.directory.ref(CAFE).attach(bob, BOB)
+        house.fails_after = c.Join
+        await house.tell(c.Join(to_bob, BOB, "r1"))
+        assert bob.brief() == ["error r1 internal"]
+        await house.tell(c.Join(to_bob, BOB, "r2"))
+        assert ann.brief() == ["users:update bob join"]

@@ -18,6 +18,7 @@ from brewd.cafe.pending import WAITERS_MAX
 from brewd.cafe.ref import CafeRef, State
 from brewd.errors import Rejected, StoreError
 from brewd.store.records import Message
+from tests.sim.here import Here
 from tests.sim.home import Home, Request, missed
 from tests.sim.laws import BOUNDED, CONTAINED, DURABLE, ONCE, ONE_ORDER, Laws
 from tests.sim.sockets import Frame, Socket
@@ -51,6 +52,7 @@ class Client:
         self.firsts: set[str] = set()
         self.said = 0
         self.typed = False
+        self.here = Here()
         self._next_ref = 1
 
     # What the client does.
@@ -78,9 +80,7 @@ class Client:
     async def join(self, *, anew: bool = False) -> None:
         """Enter, from where it stands, or `anew`."""
         ref, home, socket = self.ref, self.home, self.socket
-        assert ref is not None
-        assert home is not None
-        assert socket is not None
+        assert ref and home and socket  # noqa: PT018  # all three come with the connection
         since, epoch = (None, None) if anew else (self.last, self.epoch)
         mark = self._ask("join", since)
         earlier: tuple[object, ...] = ()
@@ -157,6 +157,7 @@ class Client:
     def _event(self, event: e.Event) -> None:
         laws = self.laws
         if isinstance(event, e.Lagged):
+            self.here.withheld()
             return
         if not self.inside:
             laws.breach(CONTAINED, f"{self.name} hears {event.name} outside the room")
@@ -170,8 +171,14 @@ class Client:
         elif isinstance(event, e.MessageDeleted):
             laws.is_deleted(self.cafe_id, event.message_id, f"seen by {self.name}")
             self.deleted.add(event.message_id)
+        elif isinstance(event, e.UsersUpdate):
+            self._adds_up(self.here.changed(event))
         elif isinstance(event, e.TypingIndicator) and event.is_typing and event.user_id == self.who.user_id:
             laws.breach(CONTAINED, f"{self.name} is told of its own typing")
+
+    def _adds_up(self, problem: str) -> None:
+        if problem:
+            self.laws.breach(CONTAINED, f"{self.name} is told of {problem}")
 
     def _take(self, message: Message) -> None:
         self.last = message.seq
@@ -215,6 +222,7 @@ class Client:
         for message_id in answer.deleted:
             laws.is_deleted(self.cafe_id, message_id, f"shown to {self.name}")
             self.deleted.add(message_id)
+        self._adds_up(self.here.shown(answer))
         self.last, self.epoch, self.inside = answer.seq, answer.epoch, True
 
     def _acknowledged(self, asked: Request, answer: e.SendAnswer) -> None:
