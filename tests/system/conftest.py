@@ -6,7 +6,7 @@ These tests wait for real. Each wait is bounded; `--long` gives the large number
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,8 +60,19 @@ async def idle(prepared: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
         await clear(daemon)
 
 
+@pytest.fixture(scope="session")
+def house(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("house")
+    subprocess.run(["cp", "-a", str(prepared), str(directory / "data")], check=True)
+    daemon = Daemon(directory)
+    yield daemon
+    trio.run(clear, daemon)
+
+
 @pytest.fixture
-async def daemon(idle: Daemon) -> Daemon:
-    """A daemon that serves."""
-    await idle.start()
-    return idle
+async def daemon(house: Daemon) -> Daemon:
+    """A daemon that serves. It may have served, and suffered, in other tests before: whoever wants to be alone makes cafés of their own."""
+    if house.process is None or house.process.poll() is not None:
+        await house.start()
+    assert (await house.call("status"))["checks"]["postgres"] == "ok"
+    return house

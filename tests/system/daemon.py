@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,10 +153,10 @@ class Daemon:
 
         return await trio.to_thread.run_sync(ask)
 
-    async def rows(self) -> list[Row]:
-        """Every message in Postgres, by café and number."""
-        dsn = PostgresServer(data_dir=self.data).dsn
-        return await trio.to_thread.run_sync(lambda: asyncio.run(_rows(dsn)))
+    async def rows(self, cafe_ids: Iterable[str]) -> list[Row]:
+        """Every message of these cafés in Postgres, by café and number."""
+        dsn, wanted = PostgresServer(data_dir=self.data).dsn, list(cafe_ids)
+        return await trio.to_thread.run_sync(lambda: asyncio.run(_rows(dsn, wanted)))
 
     def server(self, program: str) -> int:
         """The pid of the embedded server it runs now (`postgres`, `valkey-server`); 0 while there is none."""
@@ -190,11 +190,11 @@ class Daemon:
         raise AssertionError(f"left behind: {[Path(f'/proc/{pid}/cmdline').read_bytes() for pid in self.left()]}")
 
 
-async def _rows(dsn: str) -> list[Row]:
+async def _rows(dsn: str, cafe_ids: list[str]) -> list[Row]:
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
-        query = "SELECT cafe_id::text, seq, id::text, user_id::text, content, client_msg_id FROM message ORDER BY cafe_id, seq"
-        return [Row(*row) for row in await connection.fetch(query, timeout=30)]
+        query = "SELECT cafe_id::text, seq, id::text, user_id::text, content, client_msg_id FROM message WHERE cafe_id = ANY($1::uuid[]) ORDER BY cafe_id, seq"
+        return [Row(*row) for row in await connection.fetch(query, cafe_ids, timeout=30)]
     finally:
         await connection.close(timeout=10)
 

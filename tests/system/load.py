@@ -25,7 +25,7 @@ async def load(daemon: Daemon) -> AsyncIterator[tuple[list[Guest], Talk]]:
             await talk.goes_on(300)
             yield guests, talk
             await talk.goes_on(300)
-        rows = await daemon.rows()
+        rows = await daemon.rows({guest.cafe_id for guest in guests})
         await caught_up(guests, rows)
     check_laws(guests, rows)
     check_answers([answer for guest in guests for answer in guest.answers])

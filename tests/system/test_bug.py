@@ -90,7 +90,7 @@ async def test_a_bug_stays_in_its_cafe(inside: Inside, measured: Callable[..., N
                 measured(back_s=back_s)
                 assert back_s < BACK_MAX_S
             await talk.goes_on(200)
-        rows = await inside.rows()
+        rows = await inside.rows({guest.cafe_id for guest in guests})
         await caught_up(guests, rows)
         status = {cafe.cafe_id: cafe for cafe in inside.parts.directory.list()}
     check_laws(guests, rows)
@@ -113,7 +113,7 @@ async def test_too_many_bugs_quarantine_the_cafe_until_it_is_revived(inside: Ins
         async with talking(others):
             await quarantine(inside, hurt)
             await revive(inside, hurt)
-        rows = await inside.rows()
+        rows = await inside.rows({guest.cafe_id for guest in guests})
         await caught_up(guests, rows)
     check_laws(guests, rows)
     assert all(guest.joins == 1 for guest in guests)

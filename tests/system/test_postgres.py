@@ -46,7 +46,9 @@ async def test_postgres_restarted_and_its_connections_cut(daemon: Daemon, measur
         measured(first_ack_after_restart_s=await talk.goes_on(100))
 
 
-async def test_a_postgres_that_does_not_stay_up_ends_the_daemon_in_words(daemon: Daemon) -> None:
+async def test_a_postgres_that_does_not_stay_up_ends_the_daemon_in_words(idle: Daemon) -> None:
+    daemon = idle
+    await daemon.start()
     postgres = 0
     for _ in range(4):
         postgres = await replaced(daemon, postgres)
