@@ -344,6 +344,15 @@ async def test_one_whose_socket_goes_as_the_cafe_is_stopped_is_no_ghost_in_it_af
     assert world.status().members == 0
 
 
+async def test_an_old_ref_does_not_take_the_new_one_with_it(world: World, autojump_clock: MockClock) -> None:
+    old = world.directory.ref(CAFE)
+    await world.directory.stop(CAFE)
+    new = world.directory.ref(CAFE)
+    assert new is not old
+    Guest(world, old, ANN).go()
+    assert world.directory.ref(CAFE) is new
+
+
 async def test_a_commit_under_way_when_its_cafe_is_stopped_is_told_in_vain(world: World, autojump_clock: MockClock) -> None:
     ann = await world.enter(ANN)
     gate = world.wire.after["line_commit"] = trio.Event()
