@@ -82,11 +82,14 @@ def _agree(world: World, when: str) -> None:
 
 async def _nudge(world: World) -> None:
     """One more message in every café: an actor that was replaced without noticing finds out when it writes."""
-    for cafe_id in world.cafes:
-        speaker = next((client for client in world.clients if client.cafe_id == cafe_id and client.inside and not client.who.staff), None)
-        if speaker is not None:
+    guests = [client for client in world.clients if client.inside and not client.who.staff]
+    speakers = {client.cafe_id: client for client in guests}
+    give_up_s = trio.current_time() + PATIENCE_S
+    while speakers and trio.current_time() < give_up_s:
+        for speaker in speakers.values():
             speaker.say(f"{speaker.name} says {speaker.said}", keyed=True)
-    await world.until(trio.current_time() + 1.0)
+        await world.until(trio.current_time() + 1.0)
+        speakers = {cafe_id: speaker for cafe_id, speaker in speakers.items() if f"{speaker.name}-{speaker.said}" in speaker.unsent}
 
 
 async def _everything_answered(world: World) -> None:

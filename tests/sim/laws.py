@@ -119,13 +119,17 @@ class Laws:
 
     # What clients see.
 
+    def has(self, cafe_id: str, seq: int, message_id: str) -> bool:
+        rows = self.tables.rows[cafe_id]
+        return 0 < seq <= len(rows) and rows[seq - 1].id == message_id
+
     def is_stored(self, cafe_id: str, message: Message, how: str) -> None:
         """What anyone sees is in the tables, under this number, as it was said or deleted."""
-        rows = self.tables.rows[cafe_id]
-        row = rows[message.seq - 1] if 0 < message.seq <= len(rows) else None
-        if row is None or row.id != message.id:
+        if not self.has(cafe_id, message.seq, message.id):
             self.breach(DURABLE, f"{cafe_id} {message.seq} {message.content!r} is {how}, and not stored")
-        elif message.deleted:
+            return
+        row = self.tables.by_id[message.id]
+        if message.deleted:
             if row.deleted_at is None or message.content:
                 self.breach(DURABLE, f"{cafe_id} {message.seq} is {how} as deleted, and not deleted")
         elif (message.content, message.user_id) != (self._said[row.id], row.user_id):

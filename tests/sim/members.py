@@ -55,8 +55,6 @@ class Client:
         self.here = Here()
         self._next_ref = 1
 
-    # What the client does.
-
     def connect(self, home: Home) -> None:
         self.home = home
         self.ref = home.ref(self.cafe_id)
@@ -106,14 +104,16 @@ class Client:
         client_msg_id = f"{self.name}-{self.said}" if keyed else None
         if client_msg_id is not None:
             self.unsent[client_msg_id] = text
-        self._tell(c.Send(self.to, self.who, text, client_msg_id, self._ask("send", text, client_msg_id)))
+        self._send(text, client_msg_id)
 
     def resend(self, client_msg_id: str) -> None:
-        text = self.unsent[client_msg_id]
         self.resends[client_msg_id] = self.resends.get(client_msg_id, 0) + 1
         for asked in self.asked.values():
             if asked.client_msg_id == client_msg_id and self.home is not None:  # all of them wait for the same draft now
                 asked.prolong(self.home.reply_timeout_s)
+        self._send(self.unsent[client_msg_id], client_msg_id)
+
+    def _send(self, text: str, client_msg_id: str | None) -> None:
         self._tell(c.Send(self.to, self.who, text, client_msg_id, self._ask("send", text, client_msg_id)))
 
     def delete(self, message_id: str) -> None:
@@ -123,11 +123,10 @@ class Client:
         self._tell(c.SetStatus(self.to, status, self._ask("status", status)))
 
     def typing(self, *, on: bool) -> None:
-        ref = self.ref
-        assert ref is not None
+        assert self.ref is not None
         self.typed = True
         with contextlib.suppress(Rejected):
-            ref.tell(c.Typing(self.to, on))
+            self.ref.tell(c.Typing(self.to, on))
 
     def cut(self) -> None:
         """The connection breaks: the client knows at once, the server when it is told to `detach`."""
@@ -145,11 +144,11 @@ class Client:
             self._event(frame[1])
         elif kind == "reply":
             self._replied(frame[1], frame[2])
+        elif kind == "error" and frame[1] is not None:
+            self._refused(frame[1], frame[2])
         elif kind == "error":
-            if frame[1] is None and not self.typed:
+            if not self.typed:  # nothing else goes without a mark
                 self.laws.breach(BOUNDED, f"{self.name} was refused something it did not mark: {frame[2]}")
-            elif frame[1] is not None:
-                self._refused(frame[1], frame[2])
         else:
             self.laws.note(self.name, "is closed", frame[1])
             self._disconnected()
@@ -157,8 +156,7 @@ class Client:
     def _event(self, event: e.Event) -> None:
         laws = self.laws
         if isinstance(event, e.Lagged):
-            self.here.withheld()
-            return
+            return self.here.withheld()
         if not self.inside:
             laws.breach(CONTAINED, f"{self.name} hears {event.name} outside the room")
         if isinstance(event, e.MessageNew):
@@ -227,9 +225,7 @@ class Client:
 
     def _acknowledged(self, asked: Request, answer: e.SendAnswer) -> None:
         laws, sent = self.laws, answer.message
-        rows = laws.tables.rows[self.cafe_id]
-        row = rows[sent.seq - 1] if 0 < sent.seq <= len(rows) else None
-        if row is None or row.id != sent.id:
+        if not laws.has(self.cafe_id, sent.seq, sent.id):
             laws.breach(DURABLE, f"{asked.about!r} is acknowledged to {self.name} as {sent.seq}, and not stored")
         key = asked.client_msg_id
         if key is None:

@@ -28,7 +28,7 @@ class Script:
         self._random = random
         self._pace_s = random.choice([0.005, 0.03, 0.1, 0.4])
         self.next_s = 0.0
-        self.end_s = self._pace_s * random.randint(30, 120)
+        self.end_s = self._pace_s * random.randint(25, 100)
         wild = random.choice([0.0, 0.3, 1.0, 3.0])
         storm = random.choice([0.0, 0.0, 1.0])
         self._deeds: list[tuple[Callable[[], None], float]] = [
