@@ -6,6 +6,8 @@ often than its restart intensity allows is quarantined until `revive`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import trio
@@ -29,6 +31,8 @@ log = get_logger("directory")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 0.5
+TURN_MAX_S = 2.0
+"""A store that hangs holds up those cafés that are being opened. The others do not wait in silence."""
 
 
 class Store(Protocol):
@@ -175,7 +179,7 @@ class Directory:
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                async with self._starts:
+                async with self._turn_to_start():
                     line = await self._store.open_line(ref.cafe_id)
                     if line is None:
                         return None
@@ -190,6 +194,19 @@ class Directory:
             room = Room(line=line, recent=recent, rules=self._rules, quota=self._quota, new_id=self._ids.uuid7, now_ms=now_ms)
             room.topics.restore(topics, now_ms)
             return room
+
+    @asynccontextmanager
+    async def _turn_to_start(self) -> AsyncIterator[None]:
+        """One of a few. `StoreError` when those before it take so long that whoever waits for this café must be told."""
+        try:
+            with trio.fail_after(TURN_MAX_S):
+                await self._starts.acquire()
+        except trio.TooSlowError:
+            raise StoreError("too many cafés wait to be opened") from None
+        try:
+            yield
+        finally:
+            self._starts.release()
 
     def _refuse_all(self, ref: CafeRef, rejected: Rejected) -> None:
         for _ in range(len(ref.mailbox)):

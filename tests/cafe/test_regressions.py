@@ -29,13 +29,17 @@ IDLE_S = 5.0
 
 
 class Slow(Direct):
-    """A connection that, once, does a query at once and answers `after_s` later, or not at all."""
+    """A connection that, once, does a query at once and answers `after_s` later, or not at all; or that always `hangs`."""
 
     query = ""
     after_s = 0.0
     answers = True
+    hangs = False
 
     async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> list[Any]:
+        if self.hangs:
+            await trio.sleep(timeout_s)
+            raise StoreError("no answer in time")
         rows = await super().fetch(name, *args, timeout_s=timeout_s)
         if name == self.query:
             self.query = ""
@@ -179,3 +183,15 @@ async def test_who_failed_to_come_in_was_never_there(autojump_clock: MockClock) 
         assert bob.brief() == ["error r1 internal"]
         await house.tell(c.Join(to_bob, BOB, "r2"))
         assert ann.brief() == ["users:update bob join"]
+
+
+async def test_with_a_store_that_hangs_nobody_waits_in_silence_for_their_turn_to_start(autojump_clock: MockClock) -> None:
+    async with open_house() as house:
+        house.wire.hangs = True
+        sockets = []
+        for number in range(200):
+            ref, socket = house.directory.ref(f"cafe-{number}"), Socket()
+            ref.tell(c.Join(ref.attach(socket, ANN), ANN, "join"))
+            sockets.append(socket)
+        await trio.sleep(4)
+        assert [socket.brief() for socket in sockets] == [["error join storage_unavailable"]] * 200
