@@ -315,9 +315,22 @@ def _check_server(server: Server) -> Iterator[tuple[str, str]]:
             yield "server.trusted_proxies", f"{network!r} is not an address or a network: {error}"
     if bool(server.tls.cert) != bool(server.tls.key):
         yield "server.tls", "needs both cert and key, or neither"
-    for name, text in (("cert", server.tls.cert), ("key", server.tls.key)):
-        if text and not _readable(Path(text).expanduser()):
-            yield f"server.tls.{name}", f"{text} cannot be read"
+    named = [(name, Path(text).expanduser()) for name, text in (("cert", server.tls.cert), ("key", server.tls.key)) if text]
+    for name, path in named:
+        if not _readable(path):
+            yield f"server.tls.{name}", f"{path} cannot be read"
+    if len(named) == 2 and all(_readable(path) for _, path in named) and not _is_pair(named[0][1], named[1][1]):
+        yield "server.tls", f"{named[0][1]} and {named[1][1]} are not a certificate and its key, or the key has a password"
+
+
+def _is_pair(cert: Path, key: Path) -> bool:
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _check_urls(config: Config) -> Iterator[tuple[str, str]]:

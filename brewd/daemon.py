@@ -194,7 +194,7 @@ async def _serve(
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
-        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)), tls=tls is not None)
+        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)))
         socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
         listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)

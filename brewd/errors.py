@@ -47,6 +47,9 @@ class Rejected(Exception):
         self.detail: Final = detail
         self.extras: Final = extras
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
     @property
     def status(self) -> int:
         return STATUS[self.code]

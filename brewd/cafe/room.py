@@ -270,6 +270,8 @@ def _redacted(room: Room, draft: Draft, message: Message | None) -> list[Effect]
     if message is None:
         return [Refuse(w.to, w.ref, "not_found", "There is no such message of yours.") for w in draft.waiters]
     known = room.history.get(message.id)
+    if known is not None:
+        room.topics_dirty |= room.topics.forget(known.content)
     room.history.redact(message)
     told: list[Effect] = [] if known is not None and known.deleted else [Broadcast(e.MessageDeleted(message.id, room.cafe_id, message.seq))]
     # A socket hears what was deleted by the event; whoever asked from outside (a negative address) gets it as the answer.

@@ -76,6 +76,13 @@ class Topics:
             self._weights = dict(self._strongest(KEPT_MAX))
         return True
 
+    def forget(self, text: str) -> bool:
+        """Drop the words of a deleted message, whoever else said them; whether any was there."""
+        known = len(self._weights)
+        for word in words_of(text):
+            self._weights.pop(word, None)
+        return len(self._weights) < known
+
     def top(self, limit: int, now_ms: int) -> list[TopicView]:
         """The strongest words with their decayed scores (1.0 is one mention just now), strongest first, ties by word."""
         unit = self._unit(now_ms)

@@ -34,7 +34,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in _VERBS:
         if name == "bench" and verb not in ("bench", "completion"):
-            subparsers.add_parser("bench", help="measure a running brewd")
+            subparsers.add_parser("bench", help="measure what brewd can do on this machine")
         else:
             importlib.import_module(f"brewd.cli.{name}").add_parser(subparsers)
     return parser

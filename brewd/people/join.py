@@ -94,7 +94,9 @@ class Joins:
         evidence = Evidence(request.wifi_ssid, request.latitude, request.longitude, client_address)
         decision = decide(cafe.policy(), evidence)
         if not decision.accepted:
-            raise Rejected("network_check_failed", "To join you have to be in the café.", missing=list(decision.missing))
+            how = "Any one of these would show it" if cafe.join_policy == "any" else "These did not show it"
+            detail = f"To join you have to be in the café. {how}: {', '.join(decision.missing)}."
+            raise Rejected("network_check_failed", detail, missing=list(decision.missing))
         fresh_key = urlsafe_b64encode(self._ids.secret(32)).rstrip(b"=").decode()
         plan = self._plan(request, fresh_key)
         try:

@@ -52,13 +52,16 @@ async def embedded_redis(data_dir: Path) -> AsyncIterator[RedisServer]:
 
 @contextmanager
 def data_lock(data_dir: Path) -> Iterator[None]:
-    """Hold `data_dir` (made if need be) for this process alone. Raises `EmbeddedError` when another brewd holds it.
+    """Hold `data_dir` (made if need be) for this process alone. Raises `EmbeddedError` when it cannot be used or another brewd holds it.
 
     The kernel releases the lock when the process ends, however it ends, so there is no stale lock.
     """
     # Root's servers run as `nobody`, who has to pass through; each thing inside guards itself.
-    data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EmbeddedError(f"the data directory {data_dir} cannot be used: {error.strerror}; name another one in data.dir") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

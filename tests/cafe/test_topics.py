@@ -106,6 +106,14 @@ def test_a_restored_room_goes_on_from_the_scores_it_is_given() -> None:
     assert scores(topics, NOW_MS + HALF_LIFE_MS) == {"espresso": 3.0, "crema": 1.5}
 
 
+def test_the_words_of_a_deleted_message_are_gone() -> None:
+    topics = Topics(NOW_MS)
+    topics.add("espresso zanzibar", NOW_MS)
+    assert topics.forget("Zanzibar!")
+    assert scores(topics, NOW_MS) == {"espresso": 1.0}
+    assert not topics.forget("zanzibar")
+
+
 said = st.lists(st.tuples(st.integers(0, 6 * HALF_LIFE_MS), st.lists(st.sampled_from(distinct(30)), min_size=1, max_size=5)), min_size=1, max_size=30)
 
 

@@ -89,6 +89,8 @@ class ControlServer:
                 await self._converse(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 pass  # the client has left, or stopped reading: there is nobody to tell
+            except Exception as error:  # whatever a client manages to break, it breaks for itself alone
+                log.error("control_connection_crashed", exc_info=error)
             finally:
                 self._connections -= 1
 

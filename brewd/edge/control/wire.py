@@ -66,6 +66,8 @@ def parse_request(line: bytes) -> Request:
         raise BadRequest(failure(INVALID_REQUEST, "invalid_request", f"not a JSON-RPC 2.0 request object: {error}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(failure(PARSE_ERROR, "invalid_request", f"not JSON: {error}")) from None
+    except RecursionError:
+        raise BadRequest(failure(PARSE_ERROR, "invalid_request", "JSON is nested too deeply")) from None
     if request.jsonrpc != "2.0":
         raise BadRequest(failure(INVALID_REQUEST, "invalid_request", 'jsonrpc must be "2.0"'))
     return request

@@ -87,9 +87,9 @@ async def _no_switch(_: Request) -> None:
 
 
 class HttpServer:
-    """Serves `app` (ASGI). `tls` tells the app which scheme its clients used."""
+    """Serves `app` (ASGI). The app sees plain HTTP, encrypted or not: what it says of its own address comes from the config."""
 
-    def __init__(self, app: Any, *, tls: bool) -> None:
+    def __init__(self, app: Any) -> None:
         self._config = Config()
         self._config.keep_alive_timeout = KEEP_ALIVE_S
         self._config.h11_max_incomplete_size = 16_384
@@ -99,7 +99,6 @@ class HttpServer:
         self._config.read_timeout = None
         self._wrapped = ASGIWrapper(app)
         self._context = WorkerContext(None)
-        self._tls = tls
         self._streams: set[SniffedStream] = set()
 
     @property

@@ -24,7 +24,7 @@ from brewd.edge.ws import plain
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound
 from brewd.edge.ws.outbox import FAREWELL_S, Outbox
-from brewd.edge.ws.sockets import Sockets
+from brewd.edge.ws.sockets import TOKEN_EXPIRED, Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
 from brewd.people.sessions import Sessions
 from brewd.people.tokens import Identity
@@ -223,7 +223,7 @@ class WebSocket:
         """Answer a frame that was not understood, and close a socket that keeps sending such."""
         self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
         if self._ref is None:
-            self.outbox.close(POLICY, rejected.detail)
+            self.outbox.close(TOKEN_EXPIRED if rejected.code == "token_expired" else POLICY, rejected.detail)
             return
         if self._bad_at_s is None:
             self._bad_at_s = deque(maxlen=BAD_FRAMES_MAX)

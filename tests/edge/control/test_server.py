@@ -164,6 +164,7 @@ async def test_a_bug_is_answered_with_an_incident_and_nothing_else(path: Path) -
     [
         (b"{", -32700),
         (b"\xff\xfe", -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"nothing","params":' + b'{"a":' * 3000 + b"1" + b"}" * 3001, -32700),
         (b"[]", -32600),
         (b'{"jsonrpc":"2.0","id":1}', -32600),
         (b'{"jsonrpc":"1.0","id":1,"method":"nothing"}', -32600),

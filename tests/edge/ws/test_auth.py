@@ -200,7 +200,7 @@ async def test_a_token_that_has_expired_says_so(house: House, ann: Person, flow:
     assert (refused.value.status, refused.value.problem["code"]) == (401, "token_expired")
     wire = await house.open()
     assert (await wire.refused("auth", {"token": ann.token}))["code"] == "token_expired"
-    assert (await wire.closed())[0] == 1008
+    assert (await wire.closed())[0] == 4001
 
 
 async def test_a_user_whose_day_is_over_is_told_so(house: House, ann: Person, flow: MockClock) -> None:
