@@ -86,10 +86,12 @@ async def _nudge(world: World) -> None:
     speakers = {client.cafe_id: client for client in guests}
     give_up_s = trio.current_time() + PATIENCE_S
     while speakers and trio.current_time() < give_up_s:
-        for speaker in speakers.values():
+        asked = [speaker for speaker in speakers.values() if speaker.ready and speaker.inside]
+        for speaker in asked:
             speaker.say(f"{speaker.name} says {speaker.said}", keyed=True)
         await world.until(trio.current_time() + 1.0)
-        speakers = {cafe_id: speaker for cafe_id, speaker in speakers.items() if f"{speaker.name}-{speaker.said}" in speaker.unsent}
+        heard = [speaker.cafe_id for speaker in asked if f"{speaker.name}-{speaker.said}" not in speaker.unsent]
+        speakers = {cafe_id: speaker for cafe_id, speaker in speakers.items() if cafe_id not in heard}
 
 
 async def _everything_answered(world: World) -> None:

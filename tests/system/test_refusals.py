@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from tests.system.daemon import CONFIG, ROOT, Daemon, environment
 
 
@@ -39,20 +37,12 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert not daemon.left()
 
 
-@pytest.mark.parametrize(
-    ("server", "said"),
-    [
-        ('listen = ["unix:/nonexistent/socket"]', "server.listen: unix:/nonexistent/socket: No such file or directory"),
-        ('tls = { cert = "brewd.toml", key = "brewd.toml" }', "server.tls: "),
-    ],
-)
-def test_what_cannot_be_listened_on(tmp_path: Path, server: str, said: str) -> None:
+def test_what_cannot_be_listened_on(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
-    daemon.config.write_text(f'[server]\n{server}\n[data]\ndir = "data"\n')
+    daemon.config.write_text('[server]\nlisten = ["unix:/nonexistent/socket"]\n[data]\ndir = "data"\n')
     code, err = serve(daemon.config)
     assert code == 1
-    assert len(err.splitlines()) == 1, err
-    assert err.startswith(f"brewd: {said}")
+    assert err == "brewd: server.listen: unix:/nonexistent/socket: No such file or directory\n"
     assert not daemon.data.exists()
 
 
