@@ -248,7 +248,7 @@ class Guest:
                 break
             if frame["data"]["code"] not in ("storage_unavailable", "cafe_unavailable", "mailbox_full"):
                 raise Broken(f"not let in: {frame}")
-            await trio.sleep(RETRY_S)
+            await trio.sleep(frame["data"]["retryAfterMs"] / 1000)
         self._entered(frame["data"])
         self.line = line
         self.joined.set()

@@ -75,7 +75,7 @@ async def test_postgres_paused(daemon: Daemon, measured: Callable[..., None], lo
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(comes_late, daemon, guests[0], "reply", 1.0)
                 nursery.start_soon(comes_late, daemon, nobody_there, "error", 5.0)
-                crowd = await flood(guests, pause_s=30.0 if long else 7.0)
+                crowd = await flood(guests, pause_s=30.0 if long else 6.0)
             assert talk.acked == acked
             assert heard == [len(guest.heard) for guest in guests]
             assert (await daemon.call("status"))["status"] == "degraded"

@@ -40,7 +40,7 @@ async def test_redis_paused_killed_and_emptied(daemon: Daemon, measured: Callabl
         assert await redis(daemon, "FLUSHALL") == "OK"
         measured(mirrored_after_flush_s=await mirrored(daemon, guests))
 
-        for _ in range(6):  # more often than anything essential may crash
+        for _ in range(4):  # more often than anything essential may crash
             with trio.fail_after(5):
                 while not (valkey := daemon.server("valkey-server")):
                     await trio.sleep(0.005)
