@@ -85,7 +85,12 @@ class History:
 
 
 def _unbroken(last: int, messages: list[Message]) -> list[Message]:
-    """Those that lead up to `last` without a gap. What was deleted from Postgres for good may have left one, and places follow from numbers."""
+    """Those that lead up to `last` without a gap, since places follow from numbers.
+
+    What was deleted from Postgres for good may have left a gap. A writer that took over after this one read where its line stands
+    may have gone on; what it wrote is not this one's to show.
+    """
+    messages = [message for message in messages if message.seq <= last]
     kept = 0
     while kept < len(messages) and messages[-1 - kept].seq == last - kept:
         kept += 1

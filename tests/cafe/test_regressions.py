@@ -15,12 +15,13 @@ from brewd.cafe.effects import Effect
 from brewd.cafe.room import Room, Rules, step
 from brewd.errors import StoreError
 from brewd.runtime.alarm import Alarms
-from brewd.runtime.clock import Clock
+from brewd.runtime.clock import Clock, rfc3339
 from brewd.runtime.ids import Ids
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import open_supervisor
 from brewd.store.journal import Journal
 from brewd.store.messages import Messages
+from brewd.store.records import Batch, Entry, Message
 from tests.cafe.rooms import ANN, BOB, CAFE, EPOCH
 from tests.cafe.sockets import Socket
 from tests.sim.store import Direct, Tables
@@ -195,3 +196,25 @@ async def test_with_a_store_that_hangs_nobody_waits_in_silence_for_their_turn_to
             sockets.append(socket)
         await trio.sleep(4)
         assert [socket.brief() for socket in sockets] == [["error join storage_unavailable"]] * 200
+
+
+async def test_an_actor_that_was_replaced_while_it_read_shows_what_is_its_own(autojump_clock: MockClock) -> None:
+    async with open_house() as house:
+        ann, to = await house.enter(ANN)
+        for number in range(3):
+            await house.tell(c.Send(to, ANN, f"says {number}", None, number))
+        ann.news()
+        house.wire.query, house.wire.after_s = "line_open", 1.0
+        house.fails_before = c.SetStatus
+        await house.tell(c.SetStatus(to, "away", "r1"))
+        other = Messages(lane=Direct(house.tables), pool=Direct(house.tables), timeout_s=5.0)
+        line = await other.open_line(CAFE)
+        assert line is not None
+        message = Message(Ids(Clock()).uuid7(), CAFE, 4, ANN.user_id, ANN.username, None, "elsewhere", rfc3339(0))
+        await other.commit([Batch(CAFE, line.generation, 4, (Entry(message, None, 0),))])
+        await trio.sleep(2)
+        assert ann.closed is None
+        assert ann.brief() == ["error r1 internal"]
+        await house.tell(c.Send(to, ANN, "again", None, "r2"))
+        await trio.sleep(1)
+        assert ann.brief() == ["error r2 cafe_unavailable", "message:new 4"]
