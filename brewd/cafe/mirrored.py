@@ -19,6 +19,9 @@ log = get_logger("mirror")
 
 MESSAGES_MAX = 100
 TTL_S = 86_400
+TOPICS_GAP_MS = 5000
+"""Fifty members a café are the largest part of what is written, and all they are for is a warm start: a deletion alone makes them due at once."""
+
 WARM_TIMEOUT_S = 0.25
 """A room does not wait longer for its topics: it can do without."""
 
@@ -65,7 +68,7 @@ class CafeMirror:
 class _Shown:
     """One café as Redis has it, and what brings that up to date. `anew`: the next rendering starts from nothing."""
 
-    __slots__ = ("_clock", "_redactions", "_seq", "_users", "anew", "key", "room")
+    __slots__ = ("_clock", "_redactions", "_seq", "_topics_ms", "_users", "anew", "key", "room")
 
     def __init__(self, room: Room, clock: Clock) -> None:
         self.key = f"cafe:{room.cafe_id}"
@@ -74,11 +77,15 @@ class _Shown:
         self._clock = clock
         self._seq = 0
         self._redactions = 0
+        self._topics_ms = 0
         self._users: dict[str, UserView] = {}
 
     def render(self, full: bool) -> list[RedisCommand]:
         full, self.anew = full or self.anew, False
-        return self._messages(full) + self._members(full) + self._topics()
+        unsaid = self._redactions != self.room.history.redactions
+        now_ms = self._clock.now_ms()
+        due = full or unsaid or now_ms - self._topics_ms >= TOPICS_GAP_MS
+        return self._messages(full) + self._members(full) + (self._topics(now_ms) if due else [])
 
     def _messages(self, full: bool) -> list[RedisCommand]:
         key, history = f"{self.key}:messages", self.room.history
@@ -109,8 +116,8 @@ class _Shown:
             ]
         return commands
 
-    def _topics(self) -> list[RedisCommand]:
-        key, now_ms = f"{self.key}:topics", self._clock.now_ms()
+    def _topics(self, now_ms: int) -> list[RedisCommand]:
+        key, self._topics_ms = f"{self.key}:topics", now_ms
         top = self.room.topics.top(KEPT_MAX, now_ms)
         if not top:
             return [("DEL", key)]

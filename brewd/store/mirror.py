@@ -23,7 +23,7 @@ FLUSH_S = 0.5
 RETRY_S = (FLUSH_S, 2 * FLUSH_S, 4 * FLUSH_S)
 """Pauses after so many failures in a row; the last of them from then on."""
 
-SOURCES_AT_ONCE = 256
+SOURCES_AT_ONCE = 16
 """Sources in one pipeline: neither Redis nor the bridge is held up for long."""
 
 TIMEOUT_S = 1.0

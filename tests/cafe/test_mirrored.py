@@ -146,10 +146,13 @@ async def test_a_restarted_room_is_shown_anew_with_what_was_deleted_meanwhile(sh
     assert await shown.presence(BOB) == {}
 
 
-async def test_topics_that_have_faded_are_gone(shown: Shown) -> None:
+async def test_topics_that_have_faded_are_gone_when_they_are_next_written(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     cafe = talked_in()
     await shown.shows(cafe)
     cafe.topics.restore([], 0)
+    await shown.shows(cafe)
+    assert await shown.ask("EXISTS", TOPICS) == 1  # not so soon after the last time
+    monkeypatch.setattr("brewd.cafe.mirrored.TOPICS_GAP_MS", 0)
     await shown.shows(cafe)
     assert await shown.ask("EXISTS", TOPICS) == 0
 
