@@ -49,6 +49,7 @@ class World:
         self.over = False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self._nap: trio.CancelScope | None = None
 
     async def run(self) -> None:
         """The whole story. Raises `LawBroken`."""
@@ -71,6 +72,8 @@ class World:
         """Put something on the agenda."""
         self._count += 1
         heapq.heappush(self._agenda, (time_s, self._count, do))
+        if self._nap is not None and time_s < self._nap.deadline:
+            self._nap.deadline = time_s
 
     def after(self, pause_s: float, do: Callable[[], None]) -> None:
         self.at(trio.current_time() + pause_s, do)
@@ -79,12 +82,14 @@ class World:
         """Live until then: what the agenda says, and between it what the script does. The laws are checked after every step."""
         while True:
             next_s = min(self._agenda[0][0] if self._agenda else math.inf, script.next_s if script is not None else math.inf, end_s)
-            await trio.sleep_until(next_s)
-            if self._agenda and self._agenda[0][0] <= next_s:
+            with trio.CancelScope(deadline=next_s) as self._nap:
+                await trio.sleep_forever()
+            now_s = trio.current_time()
+            if self._agenda and self._agenda[0][0] <= now_s:
                 heapq.heappop(self._agenda)[2]()
-            elif script is not None and script.next_s <= next_s:
+            elif script is not None and script.next_s <= now_s:
                 await script.act()
-            else:
+            elif end_s <= now_s:
                 return
             self.audit()
 
