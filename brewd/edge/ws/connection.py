@@ -35,7 +35,10 @@ READ_BYTES = 65536
 AUTH_S = 5.0
 """How long a socket may take to say who it is."""
 
-CLOSE_FRAME = 0x88
+_CLOSE_FRAME = b"\x88"
+_MASKED_HEAD_BYTES = 6
+_CLOSE_MAX_BYTES = _MASKED_HEAD_BYTES + 125
+
 BAD_FRAMES_MAX = 20
 BAD_FRAMES_WINDOW_S = 60.0
 RESUME_MAX = 1000
@@ -125,7 +128,7 @@ class WebSocket:
         while True:
             if data:
                 try:
-                    ended = data[0] == CLOSE_FRAME if self._deaf else await self._received(data)
+                    ended = _ends_with_goodbye(data) if self._deaf else await self._received(data)
                 except ProtocolError as error:
                     await self._break_off(error)
                     ended = False
@@ -317,3 +320,13 @@ class WebSocket:
         self.until_ms = identity.expires_ms
         if frame.ref is not None:
             self.outbox.push(self._parts.dialect.reply(frame.ref, plain.RefreshAnswer(rfc3339(identity.expires_ms))))
+
+
+def _ends_with_goodbye(data: bytes) -> bool:
+    """Whether the last frame in `data` can be a close frame (RFC 6455, section 5.5.1), wherever the frames before it begin."""
+    at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES))
+    while at >= 0:
+        if len(data) - at >= _MASKED_HEAD_BYTES and data[at + 1] & 127 == len(data) - at - _MASKED_HEAD_BYTES:
+            return True
+        at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES), at)
+    return False
