@@ -73,6 +73,9 @@ SLOW_IMPORTS = ("brewd.store.redis", "brewd.edge.http.server", "brewd.edge.http.
 """Half of the time it takes to import everything: spent while the embedded servers start."""
 
 STORES_RETRY_S = 0.5
+ALARM_GRAIN_S = 0.02
+"""Grace, typing and topics may be this late; nobody notices, and a thousand cafés share a wake-up."""
+
 MIRROR_RESTART = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
 """Service goes on without the mirror, so there is no end to trying: ever more slowly within a period."""
 
@@ -289,7 +292,7 @@ def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
     """The cafés, and the actors that serve all of them."""
     config, root = ground.config, ground.root
     room = config.room
-    alarms = Alarms()
+    alarms = Alarms(ALARM_GRAIN_S)
     mirror = Mirror(redis=stores.redis, name=ground.ids.uuid4())
     quota = Quota(config.journal.pending_max)
     journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)

@@ -10,6 +10,7 @@ replayed, senders who were waiting are told to send again, and the next actor st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -66,6 +67,7 @@ class CafeActor:
         self._alarm = Alarm(alarms, self._rang)
         self._idle_s = idle_s
         self._idle_until_s: float | None = None
+        self._due_s = math.inf
         self._observer = observer
         self._new_incident = new_incident
         self._step = step
@@ -174,19 +176,22 @@ class CafeActor:
         room, ref = self.room, self._ref
         ref.members, ref.seq, ref.oldest_held = len(room.presence), room.history.last, room.history.first
         self._observer.touched(room)
-        now_s = self._clock.monotonic_s()
         if not room.idle:
             self._idle_until_s = None
             due_ms = next_deadline_ms(room)
-            if due_ms is not None:
-                self._alarm.set(self._clock.deadline_s(due_ms))
+            self._due_s = math.inf if due_ms is None else self._clock.deadline_s(due_ms)
         else:
             if self._idle_until_s is None:
-                self._idle_until_s = now_s + self._idle_s
-            self._alarm.set(self._idle_until_s)
+                self._idle_until_s = self._clock.monotonic_s() + self._idle_s
+            self._due_s = self._idle_until_s
+        self._alarm.set(self._due_s)
 
     def _rang(self) -> None:
-        self._ref.mailbox.push(Tick())  # one at a time: the alarm is set again only by the turn that takes it
+        """Most deadlines have moved on by the time the alarm rings; only one that is due is worth a turn."""
+        if self._due_s > self._clock.monotonic_s():
+            self._alarm.set(self._due_s)
+        else:
+            self._ref.mailbox.push(Tick())  # one at a time: the alarm is set again only by the turn that takes it
 
     def _passivates(self) -> bool:
         idle_until_s = self._idle_until_s

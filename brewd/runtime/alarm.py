@@ -35,9 +35,13 @@ class Alarm:
 
 
 class Alarms:
-    """Owns the heap of deadlines. `run` rings each in its turn; `ring` is called synchronously and must not raise."""
+    """Owns the heap of deadlines. `run` rings each in its turn; `ring` is called synchronously and must not raise.
 
-    def __init__(self) -> None:
+    `grain_s`: how late an alarm may ring, so that a thousand of them a second do not each wake the process.
+    """
+
+    def __init__(self, grain_s: float = 0.0) -> None:
+        self._grain_s = grain_s
         self._heap: list[tuple[float, int, Alarm]] = []
         self._count = 0
         self._scope: trio.CancelScope | None = None
@@ -45,13 +49,13 @@ class Alarms:
     def add(self, alarm: Alarm) -> None:
         self._count += 1  # breaks ties: alarms themselves have no order
         heapq.heappush(self._heap, (alarm.at_s, self._count, alarm))
-        if self._scope is not None and alarm.at_s < self._scope.deadline:
-            self._scope.deadline = alarm.at_s
+        if self._scope is not None and alarm.at_s + self._grain_s < self._scope.deadline:
+            self._scope.deadline = alarm.at_s + self._grain_s
 
     async def run(self) -> NoReturn:
         while True:
             self.ring_due(trio.current_time())
-            with trio.CancelScope(deadline=self._heap[0][0] if self._heap else math.inf) as self._scope:
+            with trio.CancelScope(deadline=self._heap[0][0] + self._grain_s if self._heap else math.inf) as self._scope:
                 await trio.sleep_forever()
 
     def ring_due(self, now_s: float) -> None:

@@ -107,3 +107,14 @@ async def test_alarms_set_before_it_runs_are_kept(autojump_clock: MockClock) -> 
         await trio.sleep(2)
         nursery.cancel_scope.cancel()
     assert rung == [("early", 1.0)]
+
+
+async def test_those_within_a_grain_share_a_wakeup_late_by_no_more_than_it(autojump_clock: MockClock) -> None:
+    alarms, rung = Alarms(grain_s=0.5), Rung()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarms.run)
+        for at_s in (1.0, 1.2, 1.6):
+            rung.alarm(alarms, f"{at_s}").set(at_s)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert rung == [("1.0", 1.5), ("1.2", 1.5), ("1.6", pytest.approx(2.1))]
