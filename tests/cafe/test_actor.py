@@ -194,12 +194,15 @@ async def test_what_was_stored_and_not_yet_told_is_told_by_the_next_actor(world:
     assert bob.socket.brief() == []
 
 
-async def test_more_missed_than_is_held_ends_the_sockets_since_a_gap_is_never_told(world: World, autojump_clock: MockClock) -> None:
+async def test_more_missed_than_is_held_ends_the_sockets_since_a_gap_is_never_told(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brewd.cafe.actor.TURN_COMMANDS_MAX", 2 * HELD_MAX)  # so that it is all said in one turn, and in one commit
     ann, cid = await world.enter(ANN), Guest(world, world.directory.ref(CAFE), CID)
     ann.say("told", ref="")
     await trio.sleep(GAP_S / 2)
     gate = world.wire.after["line_commit"] = trio.Event()
-    for n in range(HELD_MAX + 1):  # more than one turn, and all of it in one commit
+    for n in range(HELD_MAX + 1):
         ann.say(f"n{n}", ref="")
     await world.calm()
     world.breaks_once(c.Tick)

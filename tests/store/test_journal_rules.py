@@ -90,16 +90,28 @@ async def test_everything_that_is_ready_departs_together(room: Room, nursery: tr
     assert all(desk.outcomes == [Committed(1)] for desk in room.desks)
 
 
-async def test_a_single_word_departs_at_once_and_the_next_a_moment_later(room: Room, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+async def test_a_single_word_departs_at_once_and_so_does_what_follows_it(room: Room, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     nursery.start_soon(room.journal.run)
     await trio.sleep(1)
     room.desks[0].say("first")
     await trio.sleep(GAP_S / 4)
-    for desk in room.desks:
-        desk.say("second")
+    room.desks[1].say("second")
+    await trio.sleep(1)
+    assert room.shelf.commit_s == pytest.approx([1.0, 1.0 + GAP_S / 4])
+
+
+async def test_after_a_commit_that_cafes_shared_more_may_gather_for_a_moment(room: Room, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    nursery.start_soon(room.journal.run)
+    await trio.sleep(1)
+    for desk in room.desks[:2]:
+        desk.say("first")
+    await trio.sleep(GAP_S / 4)
+    room.desks[2].say("second")
+    await trio.sleep(GAP_S / 4)
+    room.desks[3].say("third")
     await trio.sleep(1)
     assert room.shelf.commit_s == pytest.approx([1.0, 1.0 + GAP_S])
-    assert room.shelf.rows() == [1, 8]
+    assert room.shelf.rows() == [2, 2]
 
 
 async def test_no_commit_is_larger_than_its_bound_and_the_rest_goes_next_in_turn(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
