@@ -19,11 +19,17 @@ log = get_logger("mirror")
 
 MESSAGES_MAX = 100
 TTL_S = 86_400
+KEPT_GAP_MS = 3_600_000
+"""So often a list that grows is kept for another `TTL_S`."""
+
 TOPICS_GAP_MS = 5000
 """Fifty members a café are the largest part of what is written, and all they are for is a warm start: a deletion alone makes them due at once."""
 
 WARM_TIMEOUT_S = 0.25
 """A room does not wait longer for its topics: it can do without."""
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class CafeMirror:
@@ -68,7 +74,7 @@ class CafeMirror:
 class _Shown:
     """One café as Redis has it, and what brings that up to date. `anew`: the next rendering starts from nothing."""
 
-    __slots__ = ("_clock", "_redactions", "_seq", "_topics_ms", "_users", "anew", "key", "room")
+    __slots__ = ("_clock", "_kept_ms", "_listed", "_redactions", "_seq", "_topics_ms", "_users", "anew", "key", "room")
 
     def __init__(self, room: Room, clock: Clock) -> None:
         self.key = f"cafe:{room.cafe_id}"
@@ -76,6 +82,8 @@ class _Shown:
         self.anew = True
         self._clock = clock
         self._seq = 0
+        self._listed = 0
+        self._kept_ms = 0
         self._redactions = 0
         self._topics_ms = 0
         self._users: dict[str, UserView] = {}
@@ -85,16 +93,28 @@ class _Shown:
         unsaid = self._redactions != self.room.history.redactions
         now_ms = self._clock.now_ms()
         due = full or unsaid or now_ms - self._topics_ms >= TOPICS_GAP_MS
-        return self._messages(full) + self._members(full) + (self._topics(now_ms) if due else [])
+        return self._messages(full, now_ms) + self._members(full) + (self._topics(now_ms) if due else [])
 
-    def _messages(self, full: bool) -> list[RedisCommand]:
+    def _messages(self, full: bool, now_ms: int) -> list[RedisCommand]:
         key, history = f"{self.key}:messages", self.room.history
         anew = full or self._redactions != history.redactions or history.last - self._seq > MESSAGES_MAX
         messages = history.tail(MESSAGES_MAX if anew else history.last - self._seq)
         self._seq, self._redactions = history.last, history.redactions
         commands: list[RedisCommand] = [("DEL", key)] if anew else []
-        if messages:
-            commands += [("LPUSH", key, *(msgspec.json.encode(m) for m in messages)), ("LTRIM", key, 0, MESSAGES_MAX - 1), ("EXPIRE", key, TTL_S)]
+        self._listed = 0 if anew else self._listed
+        if not messages:
+            return commands
+        # A thousand cafés a second come by here. A list that is there grows by one command: LPUSHX does nothing to one that
+        # somebody else removed, so none can come to be without an expiry.
+        first = not self._listed
+        commands.append(("LPUSH" if first else "LPUSHX", key, *(_encode(m) for m in messages)))
+        self._listed += len(messages)
+        if self._listed > MESSAGES_MAX:
+            commands.append(("LTRIM", key, 0, MESSAGES_MAX - 1))
+            self._listed = MESSAGES_MAX
+        if first or now_ms - self._kept_ms >= KEPT_GAP_MS:
+            commands.append(("EXPIRE", key, TTL_S))
+            self._kept_ms = now_ms
         return commands
 
     def _members(self, full: bool) -> list[RedisCommand]:
