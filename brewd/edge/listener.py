@@ -219,10 +219,14 @@ def _too_late() -> bytes:
 async def _receive(sock: socket.socket, stream: trio.abc.Stream | None) -> bytes:
     if stream is not None:
         return bytes(await stream.receive_some(65536))
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        with contextlib.suppress(BlockingIOError):
-            return sock.recv(65536)
+    while True:  # a request mostly follows its connection at once, and is then there already
+        try:
+            data = sock.recv(65536)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
+        else:
+            await trio.lowlevel.checkpoint()  # whoever sends without end gets a turn like everybody else
+            return data
 
 
 async def _turn_away(sock: socket.socket, stream: trio.abc.Stream | None, refusal: bytes) -> None:
