@@ -11,7 +11,7 @@ from msgspec import Struct
 Ref = str | int | None
 
 
-class Who(Struct, frozen=True):
+class Who(Struct, frozen=True, gc=False):
     """The person behind an address. Staff watch a room without being counted as present."""
 
     user_id: str
@@ -53,7 +53,7 @@ class Drop(Struct, frozen=True):
     to: int
 
 
-class Send(Struct, frozen=True):
+class Send(Struct, frozen=True, gc=False):
     to: int
     who: Who
     content: str

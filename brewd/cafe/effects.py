@@ -22,7 +22,7 @@ class Detach(Struct, frozen=True):
     to: int
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     to: int
     ref: Ref
     data: Any
@@ -36,14 +36,14 @@ class Refuse(Struct, frozen=True):
     extras: dict[str, Any] = {}
 
 
-class Broadcast(Struct, frozen=True):
+class Broadcast(Struct, frozen=True, gc=False):
     """To every attached socket but those in `skip`."""
 
     event: Event
     skip: frozenset[int] = frozenset()
 
 
-class Wake(Struct, frozen=True):
+class Wake(Struct, frozen=True, gc=False):
     """Something waits to be committed."""
 
 

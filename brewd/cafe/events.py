@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from brewd.store.records import Message
 
 
-class UserView(Struct, frozen=True, rename="camel"):
+class UserView(Struct, frozen=True, gc=False, rename="camel"):
     """A member as the others see it. `last_seen` is told over HTTP only."""
 
     id: str
@@ -28,7 +28,7 @@ class TopicView(Struct, frozen=True):
     score: float
 
 
-class Event(Struct, frozen=True, rename="camel"):
+class Event(Struct, frozen=True, gc=False, rename="camel"):
     name: ClassVar[str]
     droppable: ClassVar[bool] = False
 
@@ -93,13 +93,13 @@ class JoinAnswer(Struct, frozen=True, rename="camel"):
     deleted: list[str]
 
 
-class SentMessage(Struct, frozen=True, rename="camel"):
+class SentMessage(Struct, frozen=True, gc=False, rename="camel"):
     id: str
     seq: int
     created_at: str
 
 
-class SendAnswer(Struct, frozen=True):
+class SendAnswer(Struct, frozen=True, gc=False):
     message: SentMessage
     duplicate: bool
     warnings: list[str] = []

@@ -208,13 +208,14 @@ class FanOut:
 def _push_common(events: list[Event], frames: list[bytes], members: dict[int, Outbox], own: dict[int, _Own], seq: int) -> None:
     """The hot loop: one buffer, every member without something of its own."""
     whole = b"".join(frames)
-    droppable = any(event.droppable for event in events)
+    durable = b"".join([f for f, event in zip(frames, events, strict=True) if not event.droppable])
+    droppable = len(durable) < len(whole)
     for to, outbox in members.items():
         if to in own:
             continue
         if droppable and outbox.slow:
             outbox.withhold(seq)
-            if durable := b"".join(f for f, event in zip(frames, events, strict=True) if not event.droppable):
+            if durable:
                 outbox.push(durable)
         else:
             outbox.push(whole)

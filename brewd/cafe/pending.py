@@ -21,7 +21,7 @@ WAITERS_MAX = 8
 """Requests that may wait for one draft: its sender, and resends."""
 
 
-class Waiter(Struct, frozen=True):
+class Waiter(Struct, frozen=True, gc=False):
     to: int
     ref: Ref
     duplicate: bool = False

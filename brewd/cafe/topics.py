@@ -21,6 +21,7 @@ SCORE_MIN = 0.05
 _REBASE_MS = 100 * HALF_LIFE_MS
 
 _WORD = re.compile(rf"[^\W\d_]{{{WORD_LETTERS_MIN},}}")
+_ASCII_WORD = re.compile(rf"[a-z]{{{WORD_LETTERS_MIN},}}")  # finds the same where every letter is one of these, in less than half the time
 
 # fmt: off
 STOP_WORDS = frozenset([
@@ -49,7 +50,8 @@ STOP_WORDS = frozenset([
 
 def words_of(text: str) -> set[str]:
     """The topic words of a text: lower-cased, each once, stop words out."""
-    return {word for word in _WORD.findall(text.casefold()) if len(word) <= WORD_LETTERS_MAX and word not in STOP_WORDS}
+    words = _ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(text.casefold())
+    return {word for word in words if len(word) <= WORD_LETTERS_MAX and word not in STOP_WORDS}
 
 
 class Topics:

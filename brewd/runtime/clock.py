@@ -40,11 +40,13 @@ def _to_the_second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
+@lru_cache(maxsize=64)
 def rfc3339(at_ms: int) -> str:
     """`2026-11-22T10:00:00.000Z` for a wall time in ms."""
     return f"{_to_the_second(at_ms // 1000)}{at_ms % 1000:03d}Z"
 
 
+@lru_cache(maxsize=64)  # what a turn accepts, it accepts in the same ms
 def as_datetime(at_ms: int) -> datetime:
     """An aware UTC `datetime`, which is what asyncpg takes for `timestamptz`."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)

@@ -12,28 +12,30 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, 
 
 
 _POOL_BYTES = 1024  # one call to the operating system serves a hundred message ids
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits 10, and two bits of noise
 
 
 class Ids:
     """Makes ids and secrets from `entropy(n) -> n bytes` (the operating system's by default)."""
 
-    __slots__ = ("_clock", "_entropy", "_pool", "_used")
+    __slots__ = ("_clock", "_digits", "_entropy", "_used")
 
     def __init__(self, clock: Clock, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._pool = b""
+        self._digits = ""  # hexadecimal digits of noise, `_used` of them used
         self._used = 0
 
     def uuid7(self) -> str:
         """A time-ordered UUID (RFC 9562, section 5.7): rows written together lie together in their index."""
-        if self._used + 10 > len(self._pool):
-            self._pool, self._used = self._entropy(_POOL_BYTES), 0
-        noise = int.from_bytes(self._pool[self._used : self._used + 10], "big")
-        self._used += 10
-        value = (self._clock.now_ms() & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64 | 0b10 << 62 | noise & (1 << 62) - 1
-        digits = f"{value:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        at, digits = self._used, self._digits
+        if at + 19 > len(digits):
+            self._digits = digits = self._entropy(_POOL_BYTES).hex()
+            at = 0
+        self._used = at + 19
+        ms = f"{self._clock.now_ms():012x}"
+        variant = _VARIANT[digits[at + 3]]
+        return f"{ms[-12:-4]}-{ms[-4:]}-7{digits[at : at + 3]}-{variant}{digits[at + 4 : at + 7]}-{digits[at + 7 : at + 19]}"
 
     def uuid4(self) -> str:
         """A random UUID: says nothing about when it was made."""

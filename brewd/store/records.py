@@ -8,7 +8,7 @@ Key = tuple[str, str]
 """(user id, clientMsgId): what makes a resend recognisable."""
 
 
-class Message(Struct, frozen=True, rename="camel"):
+class Message(Struct, frozen=True, gc=False, rename="camel"):
     """A message as every client sees it. `created_at` is RFC 3339; `seq` counts from 1 without a gap within a café's epoch."""
 
     id: str
@@ -22,7 +22,7 @@ class Message(Struct, frozen=True, rename="camel"):
     deleted: bool = False
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A message about to be committed, with what only the store needs."""
 
     message: Message
@@ -38,7 +38,7 @@ class Redaction(Struct, frozen=True):
     at_ms: int
 
 
-class Batch(Struct, frozen=True):
+class Batch(Struct, frozen=True, gc=False):
     """What one café commits at once. Numbers run from `first_seq` without a gap; `generation` is the writer's."""
 
     cafe_id: str

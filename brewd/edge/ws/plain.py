@@ -41,7 +41,7 @@ class CafeData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
     cafe_id: CafeId
 
 
-class SendData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class SendData(_Data, frozen=True, gc=False, forbid_unknown_fields=True, rename="camel"):
     cafe_id: CafeId
     content: str
     client_msg_id: ClientMsgId | None = None
@@ -79,7 +79,7 @@ class LeaveFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="eve
     ref: FrameRef = None
 
 
-class SendFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="message:send"):
+class SendFrame(_Frame, frozen=True, gc=False, forbid_unknown_fields=True, tag_field="event", tag="message:send"):
     data: SendData
     ref: FrameRef = None
 
