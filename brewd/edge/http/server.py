@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import trio
-from h11 import Request
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
+
+from brewd.edge.http.http1 import Http1
 
 KEEP_ALIVE_S = 75.0
 REQUEST_S = 60.0
@@ -74,16 +75,13 @@ class SniffedStream(trio.abc.HalfCloseableStream):
         await self._inner.aclose()
 
 
-class _Http1(TCPServer):
-    """A connection on which HTTP/2 is not offered: it would be a second protocol at the same door, with limits of its own."""
+class _Connection(TCPServer):
+    """hypercorn's side of one connection."""
 
     async def _read_data(self) -> None:
-        self.protocol.protocol._check_protocol = _no_switch  # type: ignore[method-assign, union-attr]
+        made = self.protocol
+        made.protocol = Http1(made.app, made.config, made.context, made.task_group, made.state, made.ssl, made.client, made.server, made.send)
         await super()._read_data()
-
-
-async def _no_switch(_: Request) -> None:
-    """A client that asks for h2c is answered in HTTP/1.1, which it has to be ready for."""
 
 
 class HttpServer:
@@ -111,7 +109,7 @@ class HttpServer:
         self._streams.add(sniffed)
         try:
             # hypercorn asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
-            await _Http1(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
+            await _Connection(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
         finally:
             self._streams.discard(sniffed)
 
