@@ -33,7 +33,7 @@ HEAD_S = 10.0
 """How long a client may take for its request head, TLS handshake included."""
 
 LINGER_S = 1.0
-"""How long a client that was refused may take to stop sending."""
+"""How long a client that will get no more answers may take to stop sending."""
 
 BACKLOG = 4096
 BURST = 64

@@ -93,6 +93,13 @@ async def test_refusals_and_goodbyes_arrive(safe: House, cert: Path, flow: MockC
     assert (await silent.closed())[0] == 1008
 
 
+async def test_an_answer_that_is_the_last_one_ends_the_connection(safe: House, cert: Path) -> None:
+    raw = Raw(await connected(safe, cert))
+    await raw.send(HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert (await raw.response()).status == 200
+    assert not await raw.more()
+
+
 async def test_a_handshake_that_takes_too_long(safe: House, cert: Path, flow: MockClock) -> None:
     idle, half = await safe.raw(), await safe.raw()
     await half.send(b"\x16\x03\x01\x02\x00\x01")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
 from brewd.edge.http.http1 import Http1
+from brewd.edge.listener import LINGER_S
 
 KEEP_ALIVE_S = 75.0
 REQUEST_S = 60.0
@@ -31,6 +35,7 @@ class SniffedStream(trio.abc.HalfCloseableStream):
         self._until_s = trio.current_time() + REQUEST_S
         self._idle = False
         self._ending = False
+        self._over = False
         self._receiving = trio.CancelScope()
         self.transport = inner.transport_stream if isinstance(inner, trio.SSLStream) else inner
 
@@ -45,16 +50,25 @@ class SniffedStream(trio.abc.HalfCloseableStream):
             return first
         if self._ending and self._idle:
             return b""
-        data = b""
         with trio.CancelScope(deadline=self._until_s) as self._receiving:
-            data = bytes(await self._inner.receive_some(max_bytes))
-            self._idle = False
-        return data
+            while True:
+                data = bytes(await self._inner.receive_some(max_bytes))
+                if not (data and self._over):
+                    self._idle = False
+                    return data
+        return b""
 
     def end_when_idle(self) -> None:
         self._ending = True
         if self._idle:
             self._receiving.cancel()
+
+    def finish(self) -> None:
+        """Nothing more will be sent, and what still comes is not read. To close on a client that is sending would reset the answer away."""
+        self._over = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        self._until_s = self._receiving.deadline = trio.current_time() + LINGER_S
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(REQUEST_S) as limit:
@@ -78,10 +92,23 @@ class SniffedStream(trio.abc.HalfCloseableStream):
 class _Connection(TCPServer):
     """hypercorn's side of one connection."""
 
+    def __init__(self, app: ASGIWrapper, config: Config, context: WorkerContext, sniffed: SniffedStream) -> None:
+        # It asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
+        super().__init__(app, config, context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
+        self._sniffed = sniffed
+
     async def _read_data(self) -> None:
         made = self.protocol
         made.protocol = Http1(made.app, made.config, made.context, made.task_group, made.state, made.ssl, made.client, made.server, made.send)
         await super()._read_data()
+
+    async def protocol_send(self, event: Event) -> None:
+        """`Closed`: the last answer is out. hypercorn would wait before it closes, in a task that quart has cancelled by then, and so never would."""
+        if isinstance(event, Closed):
+            self._sniffed.finish()
+            await self.protocol.handle(event)
+        else:
+            await super().protocol_send(event)
 
 
 class HttpServer:
@@ -108,8 +135,7 @@ class HttpServer:
         sniffed = SniffedStream(stream, first)
         self._streams.add(sniffed)
         try:
-            # hypercorn asks for trio's own kind of stream; it sends, receives, closes, and looks at `socket` or `transport_stream`.
-            await _Connection(self._wrapped, self._config, self._context, {}, cast("trio.SSLStream[trio.SocketStream]", sniffed))
+            await _Connection(self._wrapped, self._config, self._context, sniffed)
         finally:
             self._streams.discard(sniffed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -10,8 +11,10 @@ import trio
 import trio.testing
 from quart import request
 from quart_trio import QuartTrio
+from trio.testing import MockClock
 
 from brewd.edge.http.server import HttpServer
+from brewd.edge.listener import LINGER_S
 from tests.edge.ws.wire import Raw
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -19,8 +22,11 @@ LONG = 500_000
 """Bytes of an answer: more than the kernel takes at once."""
 
 
+BODY_MAX = 1000
+
+
 class Door:
-    """A server whose app answers when told to."""
+    """A server whose app answers when told to, and no long bodies."""
 
     def __init__(self) -> None:
         self.go = trio.Event()
@@ -29,6 +35,7 @@ class Door:
         self.port = 0
         self.streams: list[trio.SocketStream] = []
         app = QuartTrio(__name__)
+        app.config["MAX_CONTENT_LENGTH"] = BODY_MAX
 
         @app.route("/", methods=["GET", "POST"])
         async def answer() -> str:
@@ -131,4 +138,37 @@ async def test_a_client_that_is_gone_is_not_waited_for(door: Door, requests: int
     door.go.set()
     await late.more()
     await hang_up(late)
+    await door.forgets()
+
+
+@pytest.mark.parametrize("request_", [GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"GET / HTTP/1.0\r\n\r\n"])
+async def test_a_client_that_asks_for_the_end_gets_it_with_the_answer(door: Door, request_: bytes) -> None:
+    door.go.set()
+    for _ in range(10):
+        raw = await door.raw()
+        await raw.send(request_)
+        with trio.fail_after(5):
+            assert len((await raw.response()).body) == LONG
+            assert not await raw.more()
+        await raw.aclose()
+    await door.forgets()
+
+
+async def test_a_client_that_goes_on_sending_hears_why_it_should_not(flow: MockClock, door: Door) -> None:
+    """And not for long: what it sends after the last answer is not taken for ever."""
+    raw = await door.raw()
+    await raw.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            async def pour() -> None:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    while True:
+                        await raw.send(b"x" * 10_000)
+                        await trio.sleep(0)
+
+            nursery.start_soon(pour)
+            assert (await raw.response()).status == 413
+            assert not await raw.more()
+            flow.jump(LINGER_S)
     await door.forgets()
