@@ -127,6 +127,58 @@ async def test_a_websocket_is_opened_by_the_first_request_of_a_connection_only(h
     assert 400 <= (await house.http(upgrade(upgrade="websocket, x"))).status < 500
 
 
+MALFORMED = {
+    "a name with a space": b"GET / HTTP/1.1\r\nHost: x\r\nA B: c\r\n\r\n",
+    "a name with a control character": b"GET / HTTP/1.1\r\nHost: x\r\nA\x01: c\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "a method that is none": b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a target that is not ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "a negative length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "a length, and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an unknown encoding": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+    "a chunk without a size": b"POST /api/auth/join HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "less than it said": b"POST /api/auth/join HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("kept_alive", [False, True])
+async def test_a_request_that_is_malformed_is_a_problem_and_the_last(house: House, kept_alive: bool) -> None:
+    for name, data in MALFORMED.items():
+        raw = await house.raw()
+        if kept_alive:
+            await raw.send(HEALTH)
+            assert (await raw.response()).status == 200
+        await raw.send(data + HEALTH)
+        if name == "less than it said":
+            assert isinstance(raw.stream, trio.SocketStream)
+            await raw.stream.send_eof()
+        answer = await raw.response()
+        assert problem(answer, 400, "invalid_request"), name
+        assert answer.headers["connection"] == "close", name
+        assert not await raw.more(), name
+    assert (await house.http(HEALTH)).status == 200
+
+
+async def test_a_late_head_that_is_too_large_is_a_problem_like_an_early_one(house: House) -> None:
+    raw = await house.raw()
+    await raw.send(HEALTH)
+    await raw.response()
+    await raw.send(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 20_000)
+    assert problem(await raw.response(), 431, "invalid_request")
+    assert not await raw.more()
+
+
+async def test_an_answer_to_head_has_no_body_even_when_it_is_no(house: House) -> None:
+    raw = await house.raw()
+    await raw.send(MALFORMED["a length, and chunks"].replace(b"POST", b"HEAD"))
+    head = (await raw.until(b"\r\n\r\n")).decode()
+    assert head.startswith("HTTP/1.1 400")
+    assert "application/problem+json" in head
+    assert not await raw.more()
+
+
 async def test_http2_is_not_spoken(house: House) -> None:
     """Whoever asks to switch is answered as if they had not, also later on the same connection."""
     raw = await house.raw()

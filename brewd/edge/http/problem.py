@@ -53,9 +53,9 @@ def title_of(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
-def problem(code: str, detail: str, extras: Mapping[str, Any] | None = None) -> Response:
-    """The answer for a refusal. 429 and 503 always say when to come back."""
-    status = STATUS[code]
+def problem(code: str, detail: str, extras: Mapping[str, Any] | None = None, *, status: int | None = None) -> Response:
+    """The answer for a refusal; `status`: when it is not the one of the code. 429 and 503 always say when to come back."""
+    status = status or STATUS[code]
     body: dict[str, Any] = {"type": f"/docs#{code}", "title": title_of(code), "status": status, "detail": detail, "code": code}
     body |= {name: value for name, value in (extras or {}).items() if name not in body}
     if status in (429, 503):

@@ -117,7 +117,6 @@ class HttpServer:
     def __init__(self, app: Any) -> None:
         self._config = Config()
         self._config.keep_alive_timeout = KEEP_ALIVE_S
-        self._config.h11_max_incomplete_size = 16_384
         self._config.include_server_header = False
         self._config.accesslog = None
         self._config.errorlog = None
