@@ -117,14 +117,19 @@ async def test_http_and_websockets_share_the_port(house: House) -> None:
 
 
 async def test_a_websocket_is_opened_by_the_first_request_of_a_connection_only(house: House) -> None:
-    """hypercorn has the connection then. It must refuse what it does not serve, and stay sane."""
-    raw = await house.raw()
-    await raw.send(HEALTH)
-    await raw.response()
-    await raw.send(upgrade())
-    assert (await raw.response()).status in (400, 403, 404, 426)
-    await raw.aclose()
-    assert 400 <= (await house.http(upgrade(upgrade="websocket, x"))).status < 500
+    """hypercorn has the connection then. The client is told to open another, and this one ends, so that a pool of connections will."""
+    for odd in [{}, {"connection": "keep-alive, Upgrade"}, {"path": "/elsewhere"}]:
+        raw = await house.raw()
+        await raw.send(HEALTH)
+        await raw.response()
+        await raw.send(upgrade(**odd))
+        answer = await raw.response()
+        assert problem(answer, 400, "invalid_request")
+        assert "new connection" in answer.json["detail"]
+        assert answer.headers["connection"] == "close"
+        assert not await raw.more()
+    assert problem(await house.http(upgrade(upgrade="websocket, x")), 400, "invalid_request")
+    assert (await house.http(upgrade("/api/health/live", connection="keep-alive", upgrade="websocket"))).status == 200  # asks for nothing
 
 
 MALFORMED = {

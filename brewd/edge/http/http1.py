@@ -16,6 +16,7 @@ from brewd.edge.http.problem import problem
 _MALFORMED: Final = "This is not an HTTP/1.1 request, or not a whole one."
 _TOO_LARGE: Final = f"The request head is larger than {HEAD_MAX_BYTES} bytes."
 _TWO_LENGTHS: Final = "It has both Content-Length and Transfer-Encoding, so that others could see another end of it."
+_LATE_UPGRADE: Final = "A WebSocket is opened by the first request of a connection, with `Upgrade: websocket` alone. Open a new connection for it."
 
 
 class _Requests(h11.Connection):
@@ -39,7 +40,13 @@ def _wrong_with(request: h11.Request) -> str:
     names = {name for name, _ in request.headers}
     if b"content-length" in names and b"transfer-encoding" in names:
         return _TWO_LENGTHS
+    if b"upgrade" in names and b"websocket" in _options(request, b"upgrade") and b"upgrade" in _options(request, b"connection"):
+        return _LATE_UPGRADE
     return ""
+
+
+def _options(request: h11.Request, header: bytes) -> set[bytes]:
+    return {option.strip().lower() for name, value in request.headers if name == header for option in value.split(b",")}
 
 
 class Http1(H11Protocol):

@@ -80,6 +80,7 @@ def document(public_url: str) -> dict[str, Any]:
 _DESCRIPTION: Final = (
     "One JSON object per text frame. A client frame is {event, data, ref?}; one with a `ref` gets exactly one `reply` or `error` that carries it. "
     "Authenticate with `Authorization: Bearer …`, with the subprotocols `brewd.v1, brewd.bearer.<token>`, or with a first frame `auth` within 5 s; never in the URL. "
+    "The handshake must be the first request of its connection. "
     "`message:new` comes in `seq` order without a gap. Events marked droppable may be withheld from a slow socket, which is then told `lagged`: catch up with `join:cafe` and `since`. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile."
 )
