@@ -20,6 +20,7 @@ from brewd.client.failures import SessionOver, retry_after_s
 from brewd.errors import Rejected
 
 BYE: Final = 1000
+GOING_AWAY: Final = 1001
 LOST: Final = 1006
 TOKEN_EXPIRED: Final = 4001
 _FINAL: Final = frozenset({1008, 4002, 4003, 4004})

@@ -21,7 +21,7 @@ from brewd.client.http import Client
 from brewd.client.inbox import Inbox
 from brewd.client.line import Line, Place
 from brewd.client.link import Link, LinkLost
-from brewd.client.retry import LOST, Ending, handshake_ending
+from brewd.client.retry import BYE, GOING_AWAY, LOST, Ending, handshake_ending
 from brewd.client.session import Session
 from brewd.client.shapes import Message
 from brewd.errors import Rejected
@@ -143,7 +143,8 @@ class Visit:
                     self._standing.set_link(None)
                     if not scope.cancel_called:  # otherwise the other side is silent, and would not answer a close either
                         with trio.CancelScope(deadline=trio.current_time() + self._policy.goodbye_s, shield=True):
-                            await ws.aclose()
+                            # 1000 would be a goodbye to the room: only whoever hung up on purpose says it.
+                            await ws.aclose(BYE if link.reading.cancel_called else GOING_AWAY)
                     link.lose()
                     scope.cancel()
         except* ConnectionRejected as answers:

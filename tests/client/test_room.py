@@ -175,7 +175,11 @@ async def test_when_catching_up_fails_it_begins_again(server: Scripted, enter: E
             await peer.greet()
             asked = await peer.admit(seq=8, messages=[message(seq) for seq in range(6 if recovered else 8, 9)], recovered=recovered)
             assert asked["since"] == 5
-            await peer.gone()
+            said = await peer.gone()
+            # Only the last of them is meant to be a goodbye to the others in the room.
+            assert [one["event"] for one in said] == (["leave:cafe"] if recovered else [])
+            assert peer.ws.closed is not None
+            assert peer.ws.closed.code == (1000 if recovered else 1001)
 
     server.http["GET", f"/api/chat/messages/{CAFE}"] = lambda query, body, headers: (503, {"code": "storage_unavailable", "detail": "soon"})
     nursery.start_soon(serve)

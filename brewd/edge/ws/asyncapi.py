@@ -82,6 +82,8 @@ _DESCRIPTION: Final = (
     "Authenticate with `Authorization: Bearer …`, with the subprotocols `brewd.v1, brewd.bearer.<token>`, or with a first frame `auth` within 5 s; never in the URL. "
     "The handshake must be the first request of its connection. "
     "`message:new` comes in `seq` order without a gap. Events marked droppable may be withheld from a slow socket, which is then told `lagged`: catch up with `join:cafe` and `since`. "
+    "A user is gone at once when their last socket says `leave:cafe` or is closed by the client with 1000 or without a code. When it ends in any other way, "
+    "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile."
 )
 

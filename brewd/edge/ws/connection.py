@@ -35,6 +35,9 @@ READ_BYTES = 65536
 AUTH_S = 5.0
 """How long a socket may take to say who it is."""
 
+_GOODBYES = frozenset({1000, 1005})
+"""Close codes of a client that means it: `close()` of a browser says 1005, no code at all. A page that is left or reloaded says 1001, and may be back at once."""
+
 _CLOSE_FRAME = b"\x88"
 _MASKED_HEAD_BYTES = 6
 _CLOSE_MAX_BYTES = _MASKED_HEAD_BYTES + 125
@@ -164,6 +167,8 @@ class WebSocket:
         """Handle what came; whether the peer is done. After our own close frame, only the peer's is waited for."""
         for item in self._inbound.feed(data):
             if isinstance(item, CloseConnection):
+                if item.code in _GOODBYES and not self.outbox.closed:  # an answer to our own goodbye means nothing
+                    self.leave()
                 self.outbox.close(item.code if item.code < 5000 and item.code not in (1005, 1006) else 1000, "")
                 return True
             if self.outbox.closed:

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from brewd.cafe.commands import PresenceQuery
 from brewd.people.records import Cafe
 from tests.edge.ws.house import House, Person
-from tests.edge.ws.wire import Wire
+from tests.edge.ws.wire import CLOSE, Wire, frame, said
 
 GRACE_S = 30.0
 TYPING_S = 3.0
@@ -88,11 +88,47 @@ async def test_a_return_within_the_grace_time_is_silent(house: House, cafe: Cafe
     assert await b.settle() == []
 
 
-async def test_a_closed_socket_without_leaving_has_the_grace_time_too(house: House, cafe: Cafe, ann: Person, bob: Person, flow: MockClock) -> None:
+@pytest.mark.parametrize("code", [1001, 1011, 4000])
+async def test_a_page_that_is_left_has_the_grace_time_too(house: House, cafe: Cafe, ann: Person, bob: Person, flow: MockClock, code: int) -> None:
     """A page that is reloaded says goodbye to its socket, not to the room."""
     a, b = await house.enter(ann), await house.enter(bob)
     await b.settle()
-    assert (await a.bye(1001))[0] == 1001
+    assert (await a.bye(code))[0] == code
+    flow.jump(GRACE_S - 1)
+    again = await house.enter(ann)
+    assert await b.settle() == []
+    assert (await again.bye(code))[0] == code
+    flow.jump(GRACE_S + 1)
+    assert await b.heard("users:update") == update(cafe, "leave", ann, 1)
+
+
+@pytest.mark.parametrize("payload", [b"\x03\xe8", b"\x03\xe8that is all", b""])
+async def test_a_socket_that_is_closed_for_good_leaves_at_once(house: House, cafe: Cafe, ann: Person, bob: Person, flow: MockClock, payload: bytes) -> None:
+    """With 1000, or with no code, which is what a page's own `close()` sends. The last device counts."""
+    a, twin, b = await house.enter(ann), await house.enter(ann), await house.enter(bob)
+    await b.settle()
+    await twin.send(frame(payload, CLOSE))
+    assert (await twin.closed())[0] == 1000
+    await a.settle()
+    assert await b.settle() == []
+    await a.send(said("typing:start", {"cafeId": cafe.id}) + frame(payload, CLOSE))
+    assert (await a.closed())[0] == 1000
+    assert (await b.heard("typing:indicator"))["isTyping"] is True
+    assert (await b.heard("typing:indicator"))["isTyping"] is False
+    assert await b.heard("users:update") == update(cafe, "leave", ann, 1)
+    await house.enter(ann)
+    assert await b.heard("users:update") == update(cafe, "join", ann, 2)
+    flow.jump(GRACE_S + 1)
+    assert await b.settle() == []
+
+
+async def test_an_answer_to_the_servers_goodbye_is_none_to_the_room(house: House, cafe: Cafe, ann: Person, bob: Person, flow: MockClock) -> None:
+    """Some clients answer every close with 1000. Whoever was too slow, or has to renew a token, will be back."""
+    b, a = await house.enter(bob), await house.enter(ann)
+    await b.settle()
+    [connection] = [one for one in house.parts.sockets.all() if one.identity is not None and one.identity.user_id == ann.id]
+    connection.outbox.close(4001, "the access token has expired")
+    assert (await a.bye())[0] == 4001
     flow.jump(GRACE_S - 1)
     await house.enter(ann)
     assert await b.settle() == []
