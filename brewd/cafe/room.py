@@ -21,6 +21,7 @@ from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply,
 from brewd.cafe.history import History
 from brewd.cafe.pending import WAITERS_MAX, Draft, Pending, Waiter
 from brewd.cafe.presence import Member, Presence
+from brewd.cafe.text import is_blank
 from brewd.cafe.topics import KEPT_MAX, Topics
 from brewd.runtime.quota import Quota
 from brewd.store.records import Batch, Key, Line, Message, Recent
@@ -229,7 +230,7 @@ def _unfit(room: Room, command: c.Send) -> Refuse | None:
     size, size_max = len(command.content), room.rules.message_max_chars
     if size > size_max:
         problem = f"{size} characters; at most {size_max} are allowed."
-    elif not command.content.strip():
+    elif is_blank(command.content):
         problem = "There is nothing in it to read."
     else:
         return None

@@ -67,6 +67,7 @@ def test_numbers_taken_back_are_given_again_and_the_generation_is_the_new_one() 
         (send(1, ANN, "x" * 1001), "invalid_request"),
         (send(1, ANN, " \n\t"), "invalid_request"),
         (send(1, ANN, ""), "invalid_request"),
+        (send(1, ANN, "\u200b"), "invalid_request"),
         (c.SetStatus(5, "away", "r"), "not_in_cafe"),
         (c.Delete(ANN, "m2", 1, "r"), "forbidden"),
     ],
