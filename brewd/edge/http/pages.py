@@ -93,7 +93,8 @@ def _endpoint(endpoint: Endpoint, openapi: Mapping[str, Any]) -> str:
 def _websocket(asyncapi: Mapping[str, Any]) -> str:
     """The frames of `/ws` both ways, and what each close code asks of a client."""
     messages = "".join(
-        f"<details><summary><code>{escape(message['name'])}</code> {escape(message.get('summary', ''))}</summary><pre>{_pretty(message['payload'])}</pre></details>"
+        f"<details><summary><code>{escape(message['name'])}</code> {escape(message.get('summary', ''))}</summary>"
+        f"<pre>{_pretty(message['payload'])}</pre>{escape(message.get('description', ''))}</details>"
         for message in asyncapi["components"]["messages"].values()
     )
     schemas = "".join(

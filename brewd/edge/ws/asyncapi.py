@@ -46,6 +46,14 @@ REPLIES: Final[dict[type[Struct], type[Struct] | None]] = {
 }
 """What the `data` of the reply to each frame is; None: an empty object."""
 
+_NOTES: Final[dict[type[Struct], str]] = {
+    plain.SendFrame: (
+        "A `clientMsgId` stands for the first message its user sent with it. Sending with it again, on any socket, is answered with that message and `duplicate: true`, "
+        "and shows nothing: the content that comes along is not looked at, even if it is another. Take a new one for every new message, an edited one too."
+    )
+}
+"""What the shapes of a frame do not say."""
+
 _TOLD: Final[tuple[type[e.Event], ...]] = (e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Draining)
 
 
@@ -56,7 +64,7 @@ def document(public_url: str) -> dict[str, Any]:
     kinds = list(dict.fromkeys([*frames, *_TOLD, *answers, Hello]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schema_of = dict(zip(kinds, schemas, strict=True))
-    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(frame)) for frame in frames}
+    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(frame), _NOTES.get(frame, "")) for frame in frames}
     told = {event.name: _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
     told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
     told["reply"] = _message(
@@ -101,8 +109,9 @@ def _reply_note(frame: type[Struct]) -> str:
     return "Reply: " + (answer.__name__ if answer is not None else "{}")
 
 
-def _message(name: str, payload: dict[str, Any], summary: str) -> dict[str, Any]:
-    return {"name": name, "contentType": "application/json", **({"summary": summary} if summary else {}), "payload": payload}
+def _message(name: str, payload: dict[str, Any], summary: str, description: str = "") -> dict[str, Any]:
+    said = {key: text for key, text in (("summary", summary), ("description", description)) if text}
+    return {"name": name, "contentType": "application/json", **said, "payload": payload}
 
 
 def _enveloped(name: str, data: dict[str, Any], *, ref: bool = False) -> dict[str, Any]:

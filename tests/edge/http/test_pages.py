@@ -168,8 +168,11 @@ async def test_the_websocket_is_described_from_its_frames(site: Site) -> None:
     send = document["components"]["schemas"]["SendData"]
     assert send["required"] == ["cafeId", "content"]
     assert send["additionalProperties"] is False
+    assert "the content that comes along is not looked at" in messages["message_send"]["description"]
     by_code = {close["code"]: close["reconnect"] for close in document["x-close-codes"]}
     assert (by_code[1012], by_code[4008], by_code[4002]) == (True, True, False)
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', (await site.get("/api/asyncapi.json")).raw.decode()))
     assert references <= document["components"]["schemas"].keys()
-    assert b"message:send" in (await site.get("/docs")).raw
+    page = (await site.get("/docs")).raw
+    assert b"message:send" in page
+    assert b"the content that comes along is not looked at" in page
