@@ -120,10 +120,9 @@ _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 
 
 class _Mark(Struct):
-    """As much of a frame as is needed to answer it, whatever else is wrong with it."""
+    """As much of a frame as is needed to answer it, whatever else is wrong with it: a ref of any length, too."""
 
-    event: str = ""
-    ref: FrameRef = None
+    ref: Ref = None
 
 
 _mark_decoder = msgspec.json.Decoder(_Mark)

@@ -75,6 +75,24 @@ async def test_what_is_not_a_frame_of_ours(house: House, cafe: Cafe, witness: Wi
         assert await wire.ask("presence:update", {"status": "online"}) == {}, text
 
 
+REFS = [
+    ('{"event":1,"data":{},"ref":"r"}', "r"), ('{"event":null,"ref":7}', 7), ('{"ref":"r"}', "r"), ('{"ref":"r","event":"nope"}', "r"),
+    ('{"event":"join:cafe","data":{"cafeId":1},"ref":-3}', -3), ('{"event":"join:cafe","data":{"cafeId":"x"},"ref":"r","more":1}', "r"),
+    ('{"event":"presence:update","data":{"status":"online"},"ref":"%s"}' % ("x" * 65), "x" * 65),
+    ('{"event":"presence:update","data":{"status":"dead"},"ref":"%s"}' % ("x" * 10_000), "x" * 10_000),
+    ('{"event":"presence:update","data":{"status":"online"},"ref":true}', None), ('{"event":"presence:update","data":{},"ref":{"ref":"r"}}', None),
+    ('{"event":"presence:update","data":{"status":"dead"},"ref":"r"', None), ('["presence:update",{"ref":"r"}]', None),
+]  # fmt: skip
+
+
+async def test_a_bad_frame_is_answered_with_its_ref_where_that_can_be_read(wire: Wire, witness: Wire) -> None:
+    for text, ref in REFS:
+        await wire.send(frame(text))
+        answer = await wire.next()
+        assert (answer["event"], answer["data"]["code"]) == ("error", "invalid_request"), text
+        assert answer.get("ref") == ref, text
+
+
 async def test_a_json_bomb(wire: Wire, witness: Wire) -> None:
     for bomb in ["[" * 10_000, '{"a":' * 3_000, '{"event":"join:cafe","data":' + "[" * 10_000, '{"event":"x","ref":' + "[" * 10_000, "[" * 8_000 + "]" * 8_000]:
         for text in (bomb, bomb + "1" + "]" * bomb.count("[") + "}" * bomb.count("{")):
