@@ -2,7 +2,8 @@
 
 Owns the set of revoked sessions and ended users in memory, so that checking a token costs no query. The set is loaded from
 Postgres at the start and holds an entry only until the tokens it forbids have expired by themselves.
-A revocation counts in memory before it is written: someone who hangs up right after logging out is logged out all the same.
+A revocation counts in memory before it is written, and is written whatever becomes of the caller: someone who hangs up right after
+logging out is logged out all the same, also after a restart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import trio
 from msgspec import Struct
 
 from brewd.errors import Rejected, StoreError
@@ -130,20 +132,20 @@ class Sessions:
         return self._tokens.issue_refresh(user_id=user.id, cafe_id=user.cafe_id, role="user", session_id=session_id, jti=jti, expires_ms=user.expires_ms)
 
     async def revoke(self, session_id: str, user_id: str) -> None:
-        """End one login, idempotently. Raises `StoreError`, and then nothing is revoked."""
+        """End one login, idempotently, for at most 5 s. Raises `StoreError`, and then nothing is revoked.
+
+        Cancelling it changes nothing: what counts in memory alone would count no more after a restart.
+        """
         already = session_id in self._revoked
         self._mark(session_id, self._clock.now_ms() + self._user_ttl_ms)
-        written = True
         try:
-            await self._pg.execute("session_revoke", session_id, as_datetime(self._clock.now_ms()))
+            with trio.CancelScope(shield=True):  # the query has a deadline of its own
+                await self._pg.execute("session_revoke", session_id, as_datetime(self._clock.now_ms()))
         except StoreError:
-            written = False
             if not already:
                 self._revoked.pop(session_id, None)
             raise
-        finally:
-            if written:  # also when the caller hung up meanwhile
-                self._tell(session_id, user_id)
+        self._tell(session_id, user_id)
 
     async def revoke_staff(self, staff_id: str) -> None:
         """End every login of a staff member. Raises `StoreError`."""

@@ -420,11 +420,21 @@ async def test_a_store_that_is_away_revokes_nothing_and_says_so(world: World) ->
         await world.sessions.revoke(identity.session_id, identity.user_id)
     assert (told, world.sessions.is_revoked(identity)) == ([], False)
     world.sessions._pg = real
+    await world.sessions.revoke(identity.session_id, identity.user_id)
+    assert (len(told), world.sessions.is_revoked(identity)) == (1, True)
+
+
+async def test_a_revocation_is_written_though_its_caller_hangs_up(world: World) -> None:
+    told: list[Any] = []
+    world.sessions.on_revoke.append(lambda *what: told.append(what))
+    identity = world.tokens.verify_access((await world.join(await world.cafe())).access_token)
     with trio.CancelScope() as scope:
         scope.cancel()
         await world.sessions.revoke(identity.session_id, identity.user_id)
-    assert world.sessions.is_revoked(identity)
-    assert len(told) == 1
+    assert (len(told), world.sessions.is_revoked(identity)) == (1, True)
+    sessions = restarted(world)
+    await sessions.warm()
+    assert sessions.is_revoked(identity)
 
 
 class Stuck:
