@@ -12,12 +12,16 @@ from brewd.store.records import Key, Message
 
 HELD_MAX = 256
 KEYS_MAX = 4096
+REDACTED_MAX = 256
 
 
 class History:
-    """Messages `first`…`last`, at most twice `HELD_MAX` of them, and the clientMsgIds seen most recently."""
+    """Messages `first`…`last`, at most twice `HELD_MAX` of them, the clientMsgIds seen most recently, and what was deleted last.
 
-    __slots__ = ("_by_id", "_keys", "_messages", "last", "redactions")
+    Who reads older messages from Postgres does so before the room hears of it: what was deleted in between is known here, held or not.
+    """
+
+    __slots__ = ("_by_id", "_keys", "_messages", "_redacted", "last", "redactions")
 
     def __init__(self, last: int, messages: Iterable[Message] = (), keys: dict[Key, Message] | None = None) -> None:
         self.last = last
@@ -25,6 +29,7 @@ class History:
         self._messages = _unbroken(last, list(messages))
         self._by_id = {m.id: m.seq for m in self._messages}
         self._keys: dict[Key, Message] = dict(keys or {})
+        self._redacted: dict[str, Message] = {}
 
     @property
     def first(self) -> int:
@@ -47,7 +52,10 @@ class History:
             self._messages = self._messages[HELD_MAX:]
 
     def redact(self, redacted: Message) -> None:
-        """Forget what a held message said."""
+        """Forget what a message said."""
+        self._redacted[redacted.id] = redacted
+        if len(self._redacted) > REDACTED_MAX:
+            del self._redacted[next(iter(self._redacted))]
         seq = self._by_id.get(redacted.id)
         if seq is not None:
             self._messages[seq - self.first] = redacted
@@ -63,8 +71,9 @@ class History:
         self._trim_keys()
 
     def get(self, message_id: str) -> Message | None:
+        """The message, if it is held or was deleted lately."""
         seq = self._by_id.get(message_id)
-        return None if seq is None else self._messages[seq - self.first]
+        return self._redacted.get(message_id) if seq is None else self._messages[seq - self.first]
 
     def tail(self, limit: int) -> list[Message]:
         return self._messages[-limit:] if limit > 0 else []

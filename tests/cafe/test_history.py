@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brewd.cafe.history import HELD_MAX, KEYS_MAX, History
+from brewd.cafe.history import HELD_MAX, KEYS_MAX, REDACTED_MAX, History
 from brewd.store.records import Key
 from tests.cafe.rooms import ANN, message, messages
 
@@ -70,6 +70,20 @@ def test_a_message_is_found_by_its_id_and_forgets_what_it_said() -> None:
     assert history.deleted_upto(14) == []
     assert history.deleted_upto(15) == ["m15"]
     assert history.deleted_upto(3) == []
+
+
+def test_what_was_deleted_lately_is_known_though_it_is_not_held() -> None:
+    history = History(20, messages(11, 20))
+    for seq in (5, 20):
+        history.redact(message(seq, deleted=True))
+    for seq in range(21, 4 * HELD_MAX):
+        history.append(message(seq), None)
+    assert history.first > 20
+    assert [history.get(f"m{seq}") for seq in (5, 20, 6)] == [message(5, deleted=True), message(20, deleted=True), None]
+    assert seqs(history, history.last) == []
+    for n in range(REDACTED_MAX):
+        history.redact(message(n, deleted=True, id=f"other {n}"))
+    assert history.get("m5") is None
 
 
 def test_what_clients_called_their_messages_is_remembered_within_a_bound() -> None:

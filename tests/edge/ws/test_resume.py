@@ -158,3 +158,27 @@ async def test_what_was_deleted_meanwhile_is_named(house: House, cafe: Cafe, ann
     assert [(message["seq"], message["deleted"]) for message in answer["messages"]] == [(6, False), (7, False), (8, False), (9, True), (10, False)]
     assert answer["deleted"] == [ids[2]]
     assert (await wire.ask("join:cafe", {"cafeId": cafe.id}))["deleted"] == []
+
+
+async def test_what_is_deleted_while_it_is_read_does_not_arrive_with_its_text(house: House, cafe: Cafe, ann: Person) -> None:
+    """It is older than all that the room holds, so the room cannot know it from there; and whoever joins then hears of no deletion."""
+    wire, late = await house.enter(ann), await house.connect(ann)
+    ids = await talk(wire, cafe, 900)
+    messages: Any = house.parts.directory._store
+    read = messages.after
+
+    async def after(*args: Any) -> Any:
+        found = await read(*args)
+        await wire.ask("message:delete", {"messageId": ids[3]})
+        return found
+
+    messages.after = after
+    answer = await late.ask("join:cafe", {"cafeId": cafe.id, "since": 0})
+    assert (answer["recovered"], seqs(answer)) == (True, list(range(1, 901)))
+    assert [(message["id"], message["content"]) for message in answer["messages"] if message["deleted"]] == [(ids[3], "")]
+    assert answer["messages"][3]["deleted"] is True
+    assert await late.settle() == []
+    # Once more is no news, old as it is.
+    await wire.settle()
+    await wire.ask("message:delete", {"messageId": ids[3]})
+    assert await late.settle() == []
