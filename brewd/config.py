@@ -155,13 +155,30 @@ NoLimit = Annotated[int, Meta(ge=0)]
 
 
 class EdgeLimits(Section, frozen=True, kw_only=True):
+    """What `brewd/edge` counts before it knows who somebody is, and how much one person may open. 0 is no limit, for each key."""
+
     anonymous_per_15min: Annotated[NoLimit, Meta(description="requests without a token from one address; 0 = no limit, here and below")] = 100
-    failures_per_15min: Annotated[NoLimit, Meta(description="failed logins and joins from one address")] = 5
+    failures_per_15min: Annotated[NoLimit, Meta(description="failed logins, joins and refreshes from one address; IPv6 is counted by /64")] = 5
+    failures_per_cafe_per_15min: Annotated[NoLimit, Meta(description="failed logins, and failed joins, at one café")] = 50
+    failures_per_username_per_15min: Annotated[NoLimit, Meta(description="failed joins with one name, wherever they come from")] = 5
     cafe_network_factor: Annotated[NoLimit, Meta(description="an address of a café's own network gets this many times as much")] = 50
     receipts_per_hour: Annotated[NoLimit, Meta(description="receipts one barista can make")] = 10
-    sockets_per_address: NoLimit = 200
+    sockets_per_address: Annotated[NoLimit, Meta(description="WebSockets open at once")] = 200
     sockets_per_user: NoLimit = 5
     frames_per_s: Annotated[NoLimit, Meta(description="WebSocket frames from one socket")] = 20
+
+
+WIDE_OPEN: Final = EdgeLimits(
+    anonymous_per_15min=0,
+    failures_per_15min=0,
+    failures_per_cafe_per_15min=0,
+    failures_per_username_per_15min=0,
+    receipts_per_hour=0,
+    sockets_per_address=0,
+    sockets_per_user=0,
+    frames_per_s=0,
+)
+"""No limit at all, for where there are no strangers."""
 
 
 class Limits(Section, frozen=True, kw_only=True):

@@ -32,10 +32,11 @@ from brewd.edge.control.methods import build_methods
 from brewd.edge.control.server import ControlServer
 from brewd.edge.door import bound, certificate
 from brewd.edge.drain import drain, see_out
+from brewd.edge.guard import Guard, open_guard
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.listener import Listener, url_of
-from brewd.edge.ws.connection import READ_BYTES
+from brewd.edge.ws.connection import READ_BYTES, UNLIMITED
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
@@ -135,6 +136,7 @@ class _People(Struct, frozen=True):
     joins: Joins
     tokens: Tokens
     sessions: Sessions
+    guard: Guard
 
 
 class _Stop:
@@ -193,13 +195,13 @@ async def _serve(
     await _migrated(stores.postgres, clock)
     people = await _people(ground, stores.postgres)
     rooms = _rooms(ground, stores, step)
-    sockets = Sockets(clock)
+    sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
         http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)))
         socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
-        listener = Listener(sockets=listening, parts=socket_parts, http=http, origins=frozenset(config.server.origins), tls=tls)
+        listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=people.guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         await flushers.start(_control(ground, people, rooms, health, stop).serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)
@@ -285,6 +287,7 @@ async def _people(ground: _Ground, pg: Postgres) -> _People:
         joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
         tokens=tokens,
         sessions=sessions,
+        guard=await open_guard(config.limits.edge, clock=clock, cafes=cafes),
     )
 
 
@@ -334,7 +337,8 @@ def _socket_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Roo
     room = ground.config.room
     return SocketParts(
         clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
-        dialect=Plain(), nursery=nursery, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
+        dialect=Plain(), nursery=nursery,
+        frames_per_s=ground.config.limits.edge.frames_per_s or UNLIMITED, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
         buffer=memoryview(bytearray(READ_BYTES)),
     )  # fmt: skip
 
@@ -342,14 +346,15 @@ def _socket_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Roo
 def _http_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Rooms, health: Health) -> HttpParts:
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
-        receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory,
+        receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, guard=people.guard,
         health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
 def _control(ground: _Ground, people: _People, rooms: _Rooms, health: Health, stop: _Stop) -> ControlServer:
     methods = build_methods(
-        cafes=people.cafes, staff=people.staff, users=people.users, directory=rooms.directory, supervisor=ground.root, config=ground.config,
+        cafes=people.cafes, networks=people.guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
+        supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)

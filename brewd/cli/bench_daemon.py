@@ -38,6 +38,8 @@ badge_message = {wide}
 [limits.edge]
 anonymous_per_15min = 0
 failures_per_15min = 0
+failures_per_cafe_per_15min = 0
+failures_per_username_per_15min = 0
 sockets_per_address = 0
 sockets_per_user = 0
 frames_per_s = 0

@@ -61,8 +61,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def dev_config(args: argparse.Namespace) -> Config:
-    """The config of the file, else of `dev`: data in .brewd, logs for a person. Ends the command when it would listen to the world."""
+    """The config of the file, else of `dev`: data in .brewd, logs for a person, no limits at the edge. Ends the command when it would listen to the world."""
     from msgspec.structs import replace
+
+    from brewd.config import WIDE_OPEN, EdgeLimits
 
     config = options.read_config(args.config)
     if "BREWD__OBSERVE__LOG" not in os.environ:
@@ -71,6 +73,9 @@ def dev_config(args: argparse.Namespace) -> Config:
         config = replace(config, data=replace(config.data, dir=str(Path(args.data or ".brewd").expanduser().absolute())))
     if args.listen:
         config = replace(config, server=replace(config.server, listen=[args.listen]))
+    if config.limits.edge == EdgeLimits():
+        # Here everybody is one address, and whoever tries things out fails often: what nobody has set is no limit.
+        config = replace(config, limits=replace(config.limits, edge=WIDE_OPEN))
     for text, address in zip(config.server.listen, config.server.addresses(), strict=True):
         if address.kind == "fd" or (address.kind == "tcp" and not address.host.startswith(_LOOPBACK)):
             raise Exit(output.USAGE, f"dev listens on loopback only, for its barista's password is known to everyone: not {text}; use brewd serve for that")

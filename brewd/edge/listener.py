@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from brewd.config import Address
+from brewd.config import Address, Server
 from brewd.edge.head import BadHead, Head, read_head
+from brewd.edge.limits import Limits
+from brewd.edge.networks import key_of
 from brewd.edge.ws import handshake
 from brewd.edge.ws.connection import Parts, WebSocket
 from brewd.errors import Rejected
+from brewd.people.network import client_address, parse_networks
 from brewd.runtime.log import get_logger
 
 if TYPE_CHECKING:
@@ -107,11 +110,13 @@ def url_of(sock: socket.socket, *, tls: bool) -> str:
 class Listener:
     """See the module. `tls`: None for plain text."""
 
-    def __init__(self, *, sockets: list[socket.socket], parts: Parts, http: HttpServer, origins: frozenset[str], tls: ssl.SSLContext | None) -> None:
+    def __init__(self, *, sockets: list[socket.socket], parts: Parts, http: HttpServer, limits: Limits, server: Server, tls: ssl.SSLContext | None) -> None:
         self._sockets = sockets
         self._parts = parts
         self._http = http
-        self._origins = origins
+        self._limits = limits
+        self._origins = frozenset(server.origins)
+        self._trusted = parse_networks(server.trusted_proxies)
         self._tls = tls
         self._nursery: trio.Nursery | None = None
         self.accepting = trio.CancelScope()
@@ -200,16 +205,38 @@ class Listener:
                 return head
             if self.accepting.cancel_called:
                 raise Rejected("cafe_unavailable", "The server is restarting.", retryAfterMs=1000)
-            upgrade = handshake.check(head, origins=self._origins)
-            identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
+            return self._welcome(head, sock, stream)
         except BadHead as bad:
             await _turn_away(sock, stream, handshake.refusal(Rejected("invalid_request", bad.detail), bad.status))
             return None
         except Rejected as rejected:
             await _turn_away(sock, stream, handshake.refusal(rejected))
             return None
-        await _send_all(sock, stream, upgrade.accept)
-        return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, first=head.rest)
+
+    def _welcome(self, head: Head, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> WebSocket:
+        """Accept a handshake, unless there is a reason not to: raises `Rejected`. All at once, so that what is counted stays right."""
+        address = self._address(head, sock) if self._limits.by_address else None
+        try:
+            upgrade = handshake.check(head, origins=self._origins)
+            identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
+        except Rejected:
+            self._limits.anonymous(address)
+            raise
+        if identity is None:
+            self._limits.anonymous(address)
+        else:
+            self._parts.sockets.check_user(identity.user_id)
+        key = None
+        if address is not None and (most := self._limits.sockets_max(address)):
+            key = key_of(address)
+            self._parts.sockets.check_address(key, most)
+        return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, address=key, accept=upgrade.accept, first=head.rest)
+
+    def _address(self, head: Head, sock: socket.socket) -> str | None:
+        """Who connects; None over a Unix socket from a proxy that does not say for whom."""
+        peer = None if sock.family == socket.AF_UNIX else sock.getpeername()[0]
+        forwarded = head.headers.get("x-forwarded-for")
+        return client_address(peer, () if forwarded is None else (forwarded,), self._trusted)
 
 
 def _too_late() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from brewd.cli.dev import walk
+from brewd.cli.dev import dev_config, walk
+from brewd.config import WIDE_OPEN, EdgeLimits
 from tests.cli.conftest import ROOT, Dev, Ran
 
 Run = Callable[..., Ran]
@@ -25,6 +27,13 @@ def test_dev_is_for_this_machine_only(run: Run, listen: str) -> None:
 
 def test_an_address_that_is_none_is_usage(run: Run) -> None:
     assert run("dev", "--listen", "8080").code == 2
+
+
+def test_dev_limits_nothing_at_the_edge_that_nobody_has_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = argparse.Namespace(config=None, data=str(tmp_path), listen=None)
+    assert dev_config(args).limits.edge == WIDE_OPEN
+    monkeypatch.setenv("BREWD__LIMITS__EDGE__FRAMES_PER_S", "7")
+    assert dev_config(args).limits.edge == EdgeLimits(frames_per_s=7)
 
 
 def paste(lines: str) -> str:

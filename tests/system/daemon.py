@@ -39,6 +39,9 @@ badge_message = {{ per_hour = 1000000, burst = 1000000, gap_s = 0 }}
 [limits.edge]
 anonymous_per_15min = 0
 failures_per_15min = 0
+failures_per_cafe_per_15min = 0
+failures_per_username_per_15min = 0
+receipts_per_hour = 0
 sockets_per_address = 0
 sockets_per_user = 0
 frames_per_s = 0

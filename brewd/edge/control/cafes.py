@@ -13,6 +13,7 @@ from brewd.runtime.clock import rfc3339
 if TYPE_CHECKING:
     from brewd.cafe.directory import Directory
     from brewd.cafe.ref import CafeStatus
+    from brewd.edge.networks import Networks
     from brewd.people.cafes import Cafes
     from brewd.people.records import Cafe
 
@@ -52,9 +53,13 @@ class SetCafe(CafeFields, frozen=True, kw_only=True):
     cafe_id: UUID
 
 
-def cafe_methods(*, cafes: Cafes, directory: Directory) -> dict[str, Method]:
+def cafe_methods(*, cafes: Cafes, networks: Networks, directory: Directory) -> dict[str, Method]:
+    """`networks` hears of every café whose networks may have changed."""
+
     async def add(params: AddCafe) -> dict[str, Any]:
-        return _answer(await cafes.add(**params.given()), None)
+        cafe = await cafes.add(**params.given())
+        networks.learn(cafe.id, cafe.cidrs)
+        return _answer(cafe, None)
 
     async def show(params: OneCafe) -> dict[str, Any]:
         cafe = await cafes.get(str(params.cafe_id))
@@ -66,6 +71,7 @@ def cafe_methods(*, cafes: Cafes, directory: Directory) -> dict[str, Method]:
 
     async def change(params: SetCafe) -> dict[str, Any]:
         cafe = await cafes.set(str(params.cafe_id), **params.given())
+        networks.learn(cafe.id, cafe.cidrs)
         return _answer(cafe, _running(directory).get(cafe.id))
 
     async def revive(params: OneCafe) -> dict[str, Any]:

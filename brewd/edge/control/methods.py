@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from brewd.cafe.directory import Directory
     from brewd.config import Config
     from brewd.edge.control.server import Method
+    from brewd.edge.networks import Networks
     from brewd.people.cafes import Cafes
     from brewd.people.staff import Staff
     from brewd.people.users import Users
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def build_methods(
     *,
     cafes: Cafes,
+    networks: Networks,
     staff: Staff,
     users: Users,
     directory: Directory,
@@ -40,7 +42,7 @@ def build_methods(
     listening = config.server.listen if urls is None else urls
     return {
         **operation_methods(directory=directory, supervisor=supervisor, config=config, urls=listening, health=health, drain=drain, stop=stop),
-        **cafe_methods(cafes=cafes, directory=directory),
+        **cafe_methods(cafes=cafes, networks=networks, directory=directory),
         **staff_methods(staff=staff, cafes=cafes),
         **user_methods(users=users, cafes=cafes),
     }

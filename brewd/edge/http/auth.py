@@ -12,6 +12,7 @@ from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.shapes import StaffShape, Time, UserShape, user_shape
 from brewd.errors import Rejected
 from brewd.people.join import JoinRequest
+from brewd.people.network import Evidence
 from brewd.people.receipts import Item
 from brewd.runtime.clock import rfc3339
 
@@ -75,7 +76,9 @@ class RefreshAnswer(Struct, frozen=True, rename="camel"):
 
 
 async def staff_login(parts: HttpParts, call: Call[StaffLoginBody, NoQuery]) -> StaffLoginAnswer:
-    member = await parts.staff.login(str(call.body.cafe_id), call.body.name, call.body.password)
+    cafe_id = str(call.body.cafe_id)
+    async with parts.guard.attempts.login(call.address, cafe_id, call.tell):
+        member = await parts.staff.login(cafe_id, call.body.name, call.body.password)
     token, expires_ms = await parts.sessions.open_staff(member)
     return StaffLoginAnswer(token, rfc3339(expires_ms), StaffShape(member.id, member.name, member.role, member.cafe_id))
 
@@ -83,7 +86,8 @@ async def staff_login(parts: HttpParts, call: Call[StaffLoginBody, NoQuery]) -> 
 async def generate_username(parts: HttpParts, call: Call[ReceiptBody, NoQuery]) -> ReceiptAnswer:
     cafe_id = call.own_cafe(str(call.body.cafe_id))
     items = [Item(item.name, item.quantity) for item in call.body.items]
-    printed = await parts.receipts.issue(cafe_id, call.body.receipt_id, items, call.who.user_id)
+    with parts.guard.limits.receipt(call.who.user_id, call.tell):
+        printed = await parts.receipts.issue(cafe_id, call.body.receipt_id, items, call.who.user_id)
     return ReceiptAnswer(printed.username, printed.join_token, rfc3339(printed.expires_ms), printed.join_url, printed.qr_svg)
 
 
@@ -102,12 +106,15 @@ async def join(parts: HttpParts, call: Call[JoinBody, NoQuery]) -> JoinedAnswer:
         longitude=given.longitude,
         patron_key=given.patron_key,
     )
-    joined = await parts.joins.join(request, call.address)
+    evidence = Evidence(request.wifi_ssid, request.latitude, request.longitude, call.address)
+    async with parts.guard.attempts.join(evidence, request.cafe_id, request.username, call.tell):
+        joined = await parts.joins.join(request, call.address)
     return JoinedAnswer(joined.access_token, joined.refresh_token, user_shape(joined.user), joined.patron_key)
 
 
 async def refresh(parts: HttpParts, call: Call[RefreshBody, NoQuery]) -> RefreshAnswer:
-    renewed = await parts.sessions.refresh(call.body.refresh_token)
+    async with parts.guard.attempts.refresh(call.address, call.tell):
+        renewed = await parts.sessions.refresh(call.body.refresh_token)
     return RefreshAnswer(renewed.access_token, renewed.refresh_token, user_shape(renewed.user))
 
 
@@ -122,9 +129,10 @@ ENDPOINTS: Final = (
         handler=staff_login,
         tag="auth",
         summary="Log staff in",
+        strangers="judged",
         body=StaffLoginBody,
         answer=StaffLoginAnswer,
-        codes=("unauthorized", "rate_limited"),
+        codes=("unauthorized",),
     ),
     Endpoint(
         method="POST",
@@ -144,10 +152,11 @@ ENDPOINTS: Final = (
         handler=join,
         tag="auth",
         summary="Become a customer of a café with the name and token of a receipt",
+        strangers="judged",
         body=JoinBody,
         answer=JoinedAnswer,
         status=201,
-        codes=("unauthorized", "token_expired", "join_token_used", "network_check_failed", "not_found", "conflict", "rate_limited"),
+        codes=("unauthorized", "token_expired", "join_token_used", "network_check_failed", "not_found", "conflict"),
     ),
     Endpoint(
         method="POST",
@@ -155,6 +164,7 @@ ENDPOINTS: Final = (
         handler=refresh,
         tag="auth",
         summary="The next pair of tokens; using a refresh token twice revokes its session",
+        strangers="judged",
         body=RefreshBody,
         answer=RefreshAnswer,
         codes=("unauthorized", "user_expired"),

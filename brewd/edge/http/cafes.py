@@ -27,6 +27,7 @@ class CafeAnswer(Struct, frozen=True, rename="camel"):
 
 async def show(parts: HttpParts, call: Call[Any, NoQuery]) -> CafeAnswer:
     cafe = await parts.cafes.get(call.ids["cafeId"])
+    parts.guard.networks.learn(cafe.id, cafe.cidrs)
     proofs = cafe.policy().proofs()
     is_member = call.identity is not None and call.identity.cafe_id == cafe.id
     return CafeAnswer(

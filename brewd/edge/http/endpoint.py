@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 from quart import Request, Response, request
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
 
-from brewd.edge.http import body
+from brewd.edge.http import body, gate
 from brewd.edge.http.parts import HttpParts
+from brewd.edge.standing import Standing
 from brewd.errors import Rejected
-from brewd.people.network import Network, client_address, parse_networks
 from brewd.people.tokens import Identity
 
 B = TypeVar("B")
@@ -33,13 +34,14 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Call(Struct, Generic[B, Q], frozen=True):
-    """One request, checked: what came, from whom, from where. `ids` are those in the path."""
+    """One request, checked: what came, from whom, from where. `ids` are those in the path; `tell` takes what the answer says of limits."""
 
     identity: Identity | None
     body: B
     query: Q
     ids: dict[str, str]
     address: str | None
+    tell: Callable[[Standing], None]
 
     @property
     def who(self) -> Identity:
@@ -58,7 +60,10 @@ Handler = Callable[[HttpParts, Call[Any, Any]], Awaitable[Any]]
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """`path` has `<uuid:camelName>` for ids. `roles` None: anyone, though a token that is sent is checked where `greets` is set."""
+    """`path` has `<uuid:camelName>` for ids. `roles` None: anyone, though a token that is sent is checked where `greets` is set.
+
+    `strangers`: what becomes of a request without a token: it is counted for its address, judged by the handler, or free.
+    """
 
     method: str
     path: str
@@ -67,37 +72,51 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     tag: str
     roles: frozenset[str] | None = None
     greets: bool = False
+    strangers: Literal["counted", "judged", "free"] = "counted"
     body: type[Any] | None = None
     query: type[Any] = NoQuery
     answer: Any = None
     status: int = 200
     codes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}".replace(".", " ")
+
 
 def install(app: QuartTrio, parts: HttpParts, endpoints: Sequence[Endpoint]) -> None:
-    """Give the app a view for each endpoint."""
-    trusted = parse_networks(parts.config.server.trusted_proxies)
+    """Give the app a view for each endpoint, and a gate before all of them."""
+    gate.install(app, parts, frozenset(endpoint.name for endpoint in endpoints if endpoint.strangers != "counted"))
     for endpoint in endpoints:
-        name = f"{endpoint.method} {endpoint.path}".replace(".", " ")
-        app.add_url_rule(endpoint.path, name, _view(parts, endpoint, trusted), methods=[endpoint.method])
+        app.add_url_rule(endpoint.path, endpoint.name, _view(parts, endpoint), methods=[endpoint.method])
 
 
-def _view(parts: HttpParts, endpoint: Endpoint, trusted: tuple[Network, ...]) -> Callable[..., Awaitable[Response]]:
+def _view(parts: HttpParts, endpoint: Endpoint) -> Callable[..., Awaitable[Response]]:
     decode = body.decoder(endpoint.body) if endpoint.body is not None else None
     encode = msgspec.json.Encoder().encode
 
-    async def view(**path: UUID) -> Response:
+    async def answered(caller: gate.Caller, path: dict[str, UUID]) -> Any:
         incoming: Request = request._get_current_object()  # type: ignore[attr-defined]
         # Who asks is settled before a byte of the body is awaited: strangers cost nothing.
-        identity = _identity(parts, endpoint, incoming)
+        identity = _identity(endpoint, caller)
         call = Call(
             identity=identity,
             query=body.query(incoming, endpoint.query),
             body=decode(await body.read(incoming)) if decode is not None else None,
             ids={name: str(value) for name, value in path.items()},
-            address=_address(incoming, trusted),
+            address=caller.address,
+            tell=caller.told.append,
         )
-        answer = await endpoint.handler(parts, call)
+        return await endpoint.handler(parts, call)
+
+    async def view(**path: UUID) -> Response:
+        caller = gate.caller()
+        try:
+            answer = await answered(caller, path)
+        except (HTTPException, Rejected) as refused:
+            if endpoint.strangers == "judged" and caller.identity is None and not (isinstance(refused, Rejected) and refused.code != "invalid_request"):
+                gate.count(parts, caller)
+            raise
         if answer is None:
             return Response(b"", 204)
         return Response(encode(answer), endpoint.status, content_type=_JSON)
@@ -105,24 +124,17 @@ def _view(parts: HttpParts, endpoint: Endpoint, trusted: tuple[Network, ...]) ->
     return view
 
 
-def _identity(parts: HttpParts, endpoint: Endpoint, incoming: Request) -> Identity | None:
-    """The bearer of the access token. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired`, `forbidden`."""
+def _identity(endpoint: Endpoint, caller: gate.Caller) -> Identity | None:
+    """Who the endpoint has to do with. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired`, `forbidden`."""
     if endpoint.roles is None and not endpoint.greets:
         return None
-    header = incoming.headers.get("Authorization")
-    if header is None:
-        if endpoint.roles is None:
-            return None
+    if caller.refusal is not None:
+        raise caller.refusal
+    identity = caller.identity
+    if endpoint.roles is None:
+        return identity
+    if identity is None:
         raise Rejected("unauthorized", "This needs an access token, as Authorization: Bearer ….")
-    scheme, _, token = header.strip().partition(" ")
-    if scheme.lower() != "bearer":
-        raise Rejected("unauthorized", "This needs an access token, as Authorization: Bearer ….")
-    identity = parts.sessions.identify(token.strip())
-    if endpoint.roles is not None and identity.role not in endpoint.roles:
+    if identity.role not in endpoint.roles:
         raise Rejected("forbidden", f"This is for {' and '.join(sorted(endpoint.roles))} only.")
     return identity
-
-
-def _address(incoming: Request, trusted: tuple[Network, ...]) -> str | None:
-    client = incoming.scope.get("client")
-    return client_address(client[0] if client else None, incoming.headers.getlist("X-Forwarded-For"), trusted)

@@ -45,7 +45,7 @@ def install(app: QuartTrio, *, origins: Sequence[str], https: bool) -> None:
             origin = _origin(allowed)
             if origin is not None:
                 headers["Access-Control-Allow-Origin"] = origin
-                headers["Access-Control-Expose-Headers"] = "Retry-After"
+                headers["Access-Control-Expose-Headers"] = "Retry-After, RateLimit, RateLimit-Policy"
         return response
 
     app.before_request(preflight)

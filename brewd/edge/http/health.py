@@ -45,13 +45,22 @@ async def ready(parts: HttpParts, call: Call[Any, NoQuery]) -> ProbeAnswer:
 
 
 ENDPOINTS: Final = (
-    Endpoint(method="GET", path="/api/health", handler=health, tag="health", summary="How brewd and what it stands on are", answer=HealthAnswer),
+    Endpoint(
+        method="GET",
+        path="/api/health",
+        handler=health,
+        tag="health",
+        summary="How brewd and what it stands on are",
+        strangers="free",
+        answer=HealthAnswer,
+    ),
     Endpoint(
         method="GET",
         path="/api/health/live",
         handler=live,
         tag="health",
         summary="Whether the process is alive",
+        strangers="free",
         answer=ProbeAnswer,
         codes=("cafe_unavailable",),
     ),
@@ -61,6 +70,7 @@ ENDPOINTS: Final = (
         handler=ready,
         tag="health",
         summary="Whether it takes requests: 503 while starting or draining",
+        strangers="free",
         answer=ProbeAnswer,
         codes=("cafe_unavailable",),
     ),

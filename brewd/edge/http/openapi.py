@@ -16,6 +16,13 @@ from brewd.errors import STATUS
 
 _IDS: Final = re.compile(r"<uuid:(\w+)>")
 _TEMPLATE: Final = "#/components/schemas/{name}"
+_LIMIT_HEADERS: Final = {
+    "Retry-After": {"description": "Seconds until it is worth trying again; `retryAfterMs` is exact.", "schema": {"type": "integer"}},
+    "RateLimit": {"description": 'What is left of the limit, and for how long no more: `"anonymous";r=0;t=9`.', "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": 'The limit itself: `"anonymous";q=100;w=900`.', "schema": {"type": "string"}},
+}
+"""Of draft-ietf-httpapi-ratelimit-headers; answers that were counted and are not refused carry the last two as well."""
+
 _ANYWHERE: Final = ("internal", "storage_unavailable")
 
 
@@ -43,6 +50,8 @@ def document(endpoints: Sequence[Endpoint], public_url: str) -> dict[str, Any]:
 def codes_of(endpoint: Endpoint) -> list[str]:
     """Every refusal the endpoint knows, in the order of their status."""
     codes = {*endpoint.codes, *_ANYWHERE}
+    if endpoint.strangers != "free":
+        codes.add("rate_limited")
     if endpoint.roles is not None:
         codes |= {"unauthorized", "token_expired", "user_expired", "forbidden"}
     if endpoint.body is not None:
@@ -89,4 +98,6 @@ def _responses(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
     for status, codes in by_status.items():
         description = "; ".join(f"{code}: {title_of(code)}" for code in codes)
         responses[str(status)] = {"description": description, "content": {MEDIA_TYPE: {"schema": schema_of[id(Problem)]}}}
+        if status == 429:
+            responses["429"]["headers"] = _LIMIT_HEADERS
     return responses

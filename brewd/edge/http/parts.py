@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from brewd.config import Config
+from brewd.edge.guard import Guard
 from brewd.people.cafes import Cafes
 from brewd.people.join import Joins
 from brewd.people.receipts import Receipts
@@ -45,6 +46,7 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     tokens: Tokens
     directory: Directory
+    guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]
     ready: Callable[[], Awaitable[bool]]

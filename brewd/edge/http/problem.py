@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
+from brewd.edge.standing import OverLimit, headers
 from brewd.errors import STATUS, Rejected, StoreError
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
@@ -39,6 +40,7 @@ class Problem(msgspec.Struct, rename="camel"):
     code: str
     errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
     retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
+    limit: str | msgspec.UnsetType = msgspec.UNSET
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -73,7 +75,10 @@ def install(app: QuartTrio, ids: Ids) -> None:
     log = get_logger("brewd.edge.http")
 
     async def on_rejected(error: Rejected) -> Response:
-        return problem(error.code, error.detail, error.extras)
+        response = problem(error.code, error.detail, error.extras)
+        if isinstance(error, OverLimit):
+            response.headers.extend(headers([error.standing]))
+        return response
 
     async def on_store_error(error: StoreError) -> Response:
         log.debug("store unavailable for a request", reason=str(error))

@@ -21,10 +21,10 @@ CLOSE_CODES: Final = {
     1001: ("the peer was silent for too long, or the server stops for good", True),
     1002: ("a frame broke RFC 6455", False),
     1007: ("a text frame was not UTF-8", False),
-    1008: ("policy: no auth in time, or 20 frames in a minute that were not understood", False),
+    1008: ("policy: no auth in time, 20 frames in a minute that were not understood, or 200 in a minute over the limit of frames a second", False),
     1009: ("a message over the size limit", False),
     1012: ("restart: reconnect after `reconnectInMs` of `server:draining`", True),
-    1013: ("try again later", True),
+    1013: ("try again later: too many sockets of this user are open", True),
     4001: ("the access token has expired: refresh it, then reconnect", True),
     4002: ("the session was ended", False),
     4003: ("kicked by a moderator", False),
@@ -92,7 +92,9 @@ _DESCRIPTION: Final = (
     "`message:new` comes in `seq` order without a gap. Events marked droppable may be withheld from a slow socket, which is then told `lagged`: catch up with `join:cafe` and `since`. "
     "A user is gone at once when their last socket says `leave:cafe` or is closed by the client with 1000 or without a code. When it ends in any other way, "
     "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
-    "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile."
+    "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile. "
+    "Frames over the limit of a socket (20 a second by default) are not looked at: with a `ref` they are answered `rate_limited` with `retryAfterMs`, without one they are dropped. "
+    "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`."
 )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 from msgspec import Struct
@@ -21,6 +21,7 @@ from brewd.cafe import commands as c
 from brewd.cafe.directory import Directory
 from brewd.cafe.ref import CafeRef, State
 from brewd.edge.ws import plain
+from brewd.edge.ws.conduct import Conduct
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound
 from brewd.edge.ws.outbox import FAREWELL_S, Outbox
@@ -38,12 +39,19 @@ AUTH_S = 5.0
 _GOODBYES = frozenset({1000, 1005})
 """Close codes of a client that means it: `close()` of a browser says 1005, no code at all. A page that is left or reloaded says 1001, and may be back at once."""
 
+TRY_LATER = 1013
+_CLOSE_CODES: Final = {"token_expired": TOKEN_EXPIRED, "rate_limited": TRY_LATER}
+
+UNLIMITED: Final = 1 << 30
+"""`frames_per_s` of sockets that may send as fast as they can."""
+
+_ONE_FRAME: Final = 1 - 1e-6
+"""What a frame needs of the level, which leaks by `frames_per_s`: not the last billionth that adding up fractions may have lost."""
+
 _CLOSE_FRAME = b"\x88"
 _MASKED_HEAD_BYTES = 6
 _CLOSE_MAX_BYTES = _MASKED_HEAD_BYTES + 125
 
-BAD_FRAMES_MAX = 20
-BAD_FRAMES_WINDOW_S = 60.0
 RESUME_MAX = 1000
 """Messages a resume may fetch from Postgres; a client further behind reads history over HTTP."""
 
@@ -58,6 +66,7 @@ class Parts(Struct, frozen=True):
     sockets: Sockets
     dialect: plain.Plain
     nursery: trio.Nursery
+    frames_per_s: int
     frame_max_bytes: int
     outbox_max_bytes: int
     buffer: memoryview
@@ -65,14 +74,18 @@ class Parts(Struct, frozen=True):
 
 
 class WebSocket:
-    """`stream` carries the bytes when they are encrypted; otherwise the socket itself does. `first`: bytes that came with the handshake."""
+    """`stream` carries the bytes when they are encrypted; otherwise the socket itself does. `first`: bytes that came with the handshake.
+
+    `accept`: what is to be answered to the handshake. `address`: what the socket counts for, if for anything; who hands it in has seen that there is room.
+    """
 
     __slots__ = (
         "_auth_limit",
-        "_bad_at_s",
+        "_conduct",
         "_deaf",
         "_first",
         "_inbound",
+        "_level",
         "_number",
         "_parts",
         "_ref",
@@ -80,6 +93,7 @@ class WebSocket:
         "_stream",
         "_to",
         "_who",
+        "address",
         "draining",
         "heard_s",
         "identity",
@@ -87,21 +101,34 @@ class WebSocket:
         "until_ms",
     )
 
-    def __init__(self, *, parts: Parts, sock: socket.socket, stream: trio.abc.Stream | None, identity: Identity | None, first: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        parts: Parts,
+        sock: socket.socket,
+        stream: trio.abc.Stream | None,
+        identity: Identity | None,
+        address: bytes | None,
+        accept: bytes,
+        first: bytes,
+    ) -> None:
         self._parts = parts
         self._sock = sock
         self._first = first
         self._stream = stream
         self._inbound = InBound(parts.frame_max_bytes)
         self.outbox = Outbox(sock=sock, stream=stream, inbound=self._inbound, dialect=parts.dialect, limit_bytes=parts.outbox_max_bytes, nursery=parts.nursery)
+        self.outbox.push(accept)
         self.identity: Identity | None = None
+        self.address = address
         self.heard_s = trio.current_time()
         self.until_ms: float = math.inf
         self.draining = False
         self._ref: CafeRef | None = None
         self._to = 0
         self._who: c.Who | None = None
-        self._bad_at_s: deque[float] | None = None  # most sockets never send a bad frame
+        self._conduct: Conduct | None = None
+        self._level: float = 0
         self._auth_limit: trio.CancelScope | None = None
         self._deaf = False
         self._number = parts.sockets.add(self)
@@ -152,7 +179,11 @@ class WebSocket:
                 data = bytes(buffer[:size])
             if not data:
                 return True
-            self.heard_s = trio.current_time()
+            now_s = trio.current_time()
+            if self._level:
+                level = self._level - (now_s - self.heard_s) * self._parts.frames_per_s
+                self._level = level if level > 0 else 0
+            self.heard_s = now_s
 
     async def _break_off(self, error: ProtocolError) -> None:
         """Say why, and that nothing follows: where frames begin is not known any more, so the peer's goodbye may not be recognised."""
@@ -173,6 +204,10 @@ class WebSocket:
                 return True
             if self.outbox.closed:
                 continue
+            if self._level > self._parts.frames_per_s - _ONE_FRAME:
+                self._hold_back(item)
+                continue
+            self._level += 1
             if isinstance(item, str):
                 later = self._text(item)
                 if later is not None:
@@ -228,16 +263,27 @@ class WebSocket:
         return None
 
     def _refuse(self, ref: c.Ref, rejected: Rejected) -> None:
-        """Answer a frame that was not understood, and close a socket that keeps sending such."""
+        """Answer a frame that was not understood, and close a socket that keeps sending such, or never said who it is."""
         self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
         if self._ref is None:
-            self.outbox.close(TOKEN_EXPIRED if rejected.code == "token_expired" else POLICY, rejected.detail)
+            self.outbox.close(_CLOSE_CODES.get(rejected.code, POLICY), rejected.detail)
             return
-        if self._bad_at_s is None:
-            self._bad_at_s = deque(maxlen=BAD_FRAMES_MAX)
-        self._bad_at_s.append(trio.current_time())
-        if len(self._bad_at_s) == BAD_FRAMES_MAX and self._bad_at_s[-1] - self._bad_at_s[0] <= BAD_FRAMES_WINDOW_S:
+        self._conduct = self._conduct or Conduct()
+        if self._conduct.not_understood(trio.current_time()):
             self.outbox.close(POLICY, "too many frames that were not understood")
+
+    def _hold_back(self, item: str | bytes | Ping | Pong) -> None:
+        """A frame more than there may be in a second: answered if it asked for an answer, dropped if not. A socket that goes on like that is closed."""
+        self._conduct = self._conduct or Conduct()
+        if self._conduct.refused(trio.current_time()):
+            self.outbox.close(POLICY, "too many frames")
+            return
+        ref = plain.ref_of(item) if isinstance(item, str) else None
+        if ref is not None:
+            per_s = self._parts.frames_per_s
+            wait_ms = math.ceil((self._level + _ONE_FRAME - per_s) * 1000 / per_s)
+            slower = Rejected("rate_limited", f"A socket may send {per_s} frames a second.", retryAfterMs=wait_ms, limit="frames")
+            self.outbox.push(self._parts.dialect.error(ref, slower.data()))
 
     def leave(self) -> None:
         """This socket's person is not coming back: the room need not wait. Closing it is up to the caller."""
@@ -245,7 +291,8 @@ class WebSocket:
             self._ref.leave(self._to)
 
     def _admit(self, identity: Identity) -> Hello:
-        """Someone is there: take an address in their café, and say hello."""
+        """Someone is there: take an address in their café, and say hello. Raises `Rejected` when they have too many sockets open."""
+        self._parts.sockets.check_user(identity.user_id)
         if self._auth_limit is not None:
             self._auth_limit.deadline = math.inf
         self.identity = identity

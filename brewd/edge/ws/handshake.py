@@ -7,6 +7,7 @@ foreign origin is refused, since a browser would lend it its user's network, and
 from __future__ import annotations
 
 import base64
+import math
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -14,7 +15,9 @@ import orjson
 from msgspec import Struct
 from wsproto.utilities import generate_accept_token
 
+from brewd.edge import standing
 from brewd.edge.head import Head
+from brewd.edge.standing import OverLimit
 from brewd.errors import Rejected
 
 VERSION = "13"
@@ -69,6 +72,10 @@ def refusal(rejected: Rejected, status: int | None = None) -> bytes:
     body = orjson.dumps({"type": "about:blank", "title": phrase, "status": code, **rejected.data()})
     lines = [f"HTTP/1.1 {code} {phrase}", "Content-Type: application/problem+json", f"Content-Length: {len(body)}", "Cache-Control: no-store"]
     lines += [f"Sec-WebSocket-Version: {VERSION}", "Connection: close"]
+    if "retryAfterMs" in rejected.extras:
+        lines.append(f"Retry-After: {math.ceil(rejected.extras['retryAfterMs'] / 1000)}")
+    if isinstance(rejected, OverLimit):
+        lines += [f"{name}: {value}" for name, value in standing.headers([rejected.standing])]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 

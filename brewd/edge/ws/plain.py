@@ -142,14 +142,15 @@ def decode(text: str) -> Frame:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
-        raise BadFrame(path.rstrip("`").lstrip(".") or "$", problem, _ref_of(text)) from None
+        raise BadFrame(path.rstrip("`").lstrip(".") or "$", problem, ref_of(text)) from None
     except msgspec.DecodeError as error:
         raise BadFrame("$", str(error)) from None
     except RecursionError:
         raise BadFrame("$", "JSON is nested too deeply") from None
 
 
-def _ref_of(text: str) -> Ref:
+def ref_of(text: str) -> Ref:
+    """The `ref` of a frame that is not decoded any further, if it has one."""
     try:
         return _mark_decoder.decode(text).ref
     except (msgspec.DecodeError, RecursionError):

@@ -13,6 +13,7 @@ from wsproto.events import Ping
 
 from brewd.edge.ws.hello import HEARTBEAT_S
 from brewd.edge.ws.outbox import Outbox
+from brewd.errors import Rejected
 from brewd.people.tokens import Identity
 from brewd.runtime.clock import Clock
 
@@ -24,12 +25,16 @@ TOKEN_EXPIRED = 4001
 SESSION_REVOKED = 4002
 DEAD = 1001
 
+RETRY_MS = 5000
+"""When to try again if too many are open. Nobody knows when one of them closes."""
+
 
 class Connected(Protocol):
     """A connection, as far as it can be managed from outside."""
 
     outbox: Outbox
     identity: Identity | None
+    address: bytes | None
     heard_s: float
     until_ms: float
     draining: bool
@@ -38,11 +43,16 @@ class Connected(Protocol):
 
 
 class Sockets:
-    """Owns the index. `add` and `remove` are the connection's own; everything else is for those who manage people."""
+    """Owns the index. `add` and `remove` are the connection's own; everything else is for those who manage people.
 
-    def __init__(self, clock: Clock) -> None:
+    `per_user`: how many sockets one user may have open; 0 is no limit.
+    """
+
+    def __init__(self, clock: Clock, *, per_user: int) -> None:
         self._clock = clock
+        self._per_user = per_user
         self._all: dict[int, Connected] = {}
+        self._by_address: dict[bytes, int] = {}
         self._by_session: dict[str, set[int]] = {}
         self._by_user: dict[str, set[int]] = {}
         self._next = 0
@@ -54,7 +64,20 @@ class Sockets:
     def add(self, connection: Connected) -> int:
         self._next += 1
         self._all[self._next] = connection
+        if connection.address is not None:
+            self._by_address[connection.address] = self._by_address.get(connection.address, 0) + 1
         return self._next
+
+    def check_address(self, address: bytes, most: int) -> None:
+        """Room for one more from an address that may have `most`? Raises `Rejected` (`rate_limited`)."""
+        if self._by_address.get(address, 0) >= most:
+            raise _too_many(f"{most} WebSockets are open from this address.", "sockets-per-address")
+
+    def check_user(self, user_id: str) -> None:
+        """Room for one more of a user's? One that was told to go counts no more. Raises `Rejected` (`rate_limited`)."""
+        numbers = self._by_user.get(user_id, ())
+        if self._per_user and len(numbers) >= self._per_user and sum(not self._all[number].outbox.closed for number in numbers) >= self._per_user:
+            raise _too_many(f"You have {self._per_user} WebSockets open.", "sockets-per-user")
 
     def identified(self, number: int, identity: Identity) -> None:
         """The connection has said who it is."""
@@ -63,6 +86,11 @@ class Sockets:
 
     def remove(self, number: int) -> None:
         connection = self._all.pop(number)
+        address = connection.address
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
         if connection.identity is None:
             return
         for index, key in ((self._by_session, connection.identity.session_id), (self._by_user, connection.identity.user_id)):
@@ -113,3 +141,7 @@ class Sockets:
                 connection.leave()
                 connection.outbox.close(code, reason)
         return len(numbers)
+
+
+def _too_many(detail: str, limit: str) -> Rejected:
+    return Rejected("rate_limited", f"{detail} Close one first.", retryAfterMs=RETRY_MS, limit=limit)

@@ -11,4 +11,4 @@ from tests.people.world import make_world
 
 @pytest.fixture
 async def site(pg: Postgres, clock: Clock, ids: Ids) -> Site:
-    return make_site(make_world(pg, clock, ids))
+    return await make_site(make_world(pg, clock, ids))

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 from quart_trio import QuartTrio
 
-from brewd.config import Config, Server
+from brewd.config import WIDE_OPEN, Config, EdgeLimits, Server
+from brewd.edge.guard import open_guard
 from brewd.edge.http.app import HttpParts, create_app
 from brewd.people.records import Cafe
 from tests.people.world import World
@@ -96,7 +97,7 @@ class Site(Struct, frozen=True, kw_only=True):
         return answer.json
 
 
-def make_site(world: World, server: Server | None = None) -> Site:
+async def make_site(world: World, server: Server | None = None, edge: EdgeLimits = WIDE_OPEN) -> Site:
     room, state = Room(), State()
     parts = HttpParts(
         config=Config(server=server or Server(public_url="https://cafe.example")),
@@ -111,6 +112,7 @@ def make_site(world: World, server: Server | None = None) -> Site:
         sessions=world.sessions,
         tokens=world.tokens,
         directory=room,
+        guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,
         ready=state.ready,

@@ -80,7 +80,7 @@ async def test_without_origins_there_is_no_cors(site: Site) -> None:
 
 
 async def test_a_page_that_may_call_gets_a_preflight_and_others_do_not(site: Site) -> None:
-    open_site = make_site(site.world, Server(origins=["https://menu.example"]))
+    open_site = await make_site(site.world, Server(origins=["https://menu.example"]))
     preflight = await open_site.call("OPTIONS", "/api/auth/join", headers=ASKING)
     assert preflight.status == 204
     assert preflight.headers["Access-Control-Allow-Origin"] == "https://menu.example"
@@ -105,7 +105,7 @@ async def test_a_page_that_may_call_gets_a_preflight_and_others_do_not(site: Sit
     ],
 )
 async def test_a_forwarded_address_is_believed_from_trusted_proxies_only(site: Site, peer: str, forwarded: str | None, status: int) -> None:
-    proxied = make_site(site.world, Server(trusted_proxies=["10.0.0.0/24"]))
+    proxied = await make_site(site.world, Server(trusted_proxies=["10.0.0.0/24"]))
     cafe = await site.world.cafe(cidrs=("203.0.113.0/24",))
     printed = await site.world.receipt(cafe)
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}

@@ -32,7 +32,7 @@ def house_config(data_dir: Path, postgres_dsn: str, redis_url: str) -> cfg.Confi
         redis=cfg.Redis(url=redis_url),
         limits=cfg.Limits(
             profiles={"standard": cfg.Profile(message=_FREE, badge_message=_FREE)},
-            edge=cfg.EdgeLimits(anonymous_per_15min=0, failures_per_15min=0, receipts_per_hour=0, sockets_per_address=0, sockets_per_user=0, frames_per_s=0),
+            edge=cfg.WIDE_OPEN,
         ),
         observe=cfg.Observe(log_level="warning"),
     )
