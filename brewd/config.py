@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, field
 
 from brewd.config_file import ConfigErrors, ConfigProblem, Inline, Section, decode, render
+from brewd.config_spam import Spam, check_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,21 +122,24 @@ class Journal(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[Seconds, Meta(description="one commit may take this long")] = 5
 
 
+Gap = Annotated[float, Meta(ge=0, le=86400)]
+
+
 class Bucket(Inline, frozen=True, kw_only=True):
     """A token bucket: `burst` tokens at most, `per_hour` come back, and `gap_s` between two."""
 
-    per_hour: Count = 30
-    burst: Count = 30
-    gap_s: Annotated[float, Meta(ge=0)] = 30
+    per_hour: Annotated[Count, Meta(le=10**9)] = 30
+    burst: Annotated[Count, Meta(le=10**9)] = 30
+    gap_s: Gap = 30
 
 
 class PerDay(Inline, frozen=True, kw_only=True):
-    per_day: Annotated[int, Meta(ge=0)] = 5
+    per_day: Annotated[int, Meta(ge=0, le=1000)] = 5
 
 
 class PerSession(Inline, frozen=True, kw_only=True):
-    per_session: Annotated[int, Meta(ge=0)] = 2
-    gap_s: Annotated[float, Meta(ge=0)] = 120
+    per_session: Annotated[int, Meta(ge=0, le=1000)] = 2
+    gap_s: Gap = 120
 
 
 class Profile(Section, frozen=True, kw_only=True):
@@ -182,9 +186,11 @@ WIDE_OPEN: Final = EdgeLimits(
 
 
 class Limits(Section, frozen=True, kw_only=True):
+    enabled: Annotated[bool, Meta(description="false: nobody is limited in a room, whatever the profiles say")] = True
     profile: Annotated[str, Meta(description="the default for new cafés: a name below limits.profiles")] = "standard"
     profiles: dict[str, Profile] = field(default_factory=lambda: {"standard": Profile(), "lively": LIVELY})
     edge: EdgeLimits = EdgeLimits()
+    spam: Spam = field(default_factory=Spam)
 
 
 class Price(Inline, frozen=True, kw_only=True):
@@ -306,6 +312,8 @@ def _check(config: Config) -> Iterator[tuple[str, str]]:
             yield key, f"{text!r} is not host:port"
     if config.limits.profile not in config.limits.profiles:
         yield "limits.profile", f"there is no profile {config.limits.profile!r}; there are {', '.join(sorted(config.limits.profiles))}"
+    for sentence in check_words(config.limits.spam.words):
+        yield "limits.spam.words", sentence
     key_file = Path(config.agent.api_key_file).expanduser()
     if config.agent.api_key_file and not _readable(key_file):
         yield "agent.api_key_file", f"{key_file} cannot be read"

@@ -268,7 +268,7 @@ def _expected(kind: Any) -> str:
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             noun = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
             if info.ge is not None and info.le is not None:
-                return f"{noun} from {info.ge:g} to {info.le:g}"
+                return f"{noun} from {info.ge:.15g} to {info.le:.15g}"
             if info.gt is not None:
                 return f"{noun} above {info.gt:g}"
             return noun if info.ge is None else f"{noun} of at least {info.ge:g}"

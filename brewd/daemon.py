@@ -7,15 +7,12 @@ first one while the daemon still starts.
 
 from __future__ import annotations
 
-import gc
 import importlib
-import resource
 import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,6 +22,7 @@ from msgspec.structs import replace
 from brewd import __version__
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
+from brewd.cafe.ledger import Ledger
 from brewd.cafe.mirrored import CafeMirror
 from brewd.cafe.room import Rules, step
 from brewd.config import Config
@@ -41,14 +39,15 @@ from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
 from brewd.errors import StoreError
+from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
-from brewd.people.join import Joins
-from brewd.people.keys import KeyRing
 from brewd.people.mirrored import PeopleMirror
-from brewd.people.passwords import Passwords
+from brewd.people.moderation import Moderation
+from brewd.people.people import People, open_people
 from brewd.people.receipts import Receipts
 from brewd.people.sessions import Sessions
 from brewd.people.staff import Staff
+from brewd.people.standings import Standings
 from brewd.people.tokens import Tokens
 from brewd.people.users import Users
 from brewd.runtime.alarm import Alarms
@@ -56,6 +55,7 @@ from brewd.runtime.bridge import Bridge, open_bridge
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import configure, get_logger
+from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Restart, Supervisor, open_supervisor
 from brewd.store.embedded import PostgresServer, RedisServer, data_lock
@@ -77,8 +77,8 @@ STORES_RETRY_S = 0.5
 ALARM_GRAIN_S = 0.02
 """Grace, typing and topics may be this late; nobody notices, and a thousand cafés share a wake-up."""
 
-MIRROR_RESTART = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
-"""Service goes on without the mirror, so there is no end to trying: ever more slowly within a period."""
+ENDLESS_RESTART = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
+"""Service goes on without the mirror and the ledger, so there is no end to trying: ever more slowly within a period."""
 
 
 class Parts(Struct, frozen=True):
@@ -94,6 +94,8 @@ class Parts(Struct, frozen=True):
     receipts: Receipts
     tokens: Tokens
     sessions: Sessions
+    moderation: Moderation
+    allowances: Allowances
     directory: Directory
     supervisor: Supervisor
     sockets: Sockets
@@ -124,19 +126,11 @@ class _Stores(Struct, frozen=True):
 class _Rooms(Struct, frozen=True):
     directory: Directory
     journal: Journal
+    ledger: Ledger
     mirror: Mirror
     quota: Quota
-
-
-class _People(Struct, frozen=True):
-    cafes: Cafes
-    staff: Staff
-    users: Users
-    receipts: Receipts
-    joins: Joins
-    tokens: Tokens
-    sessions: Sessions
-    guard: Guard
+    moderation: Moderation
+    allowances: Allowances
 
 
 class _Stop:
@@ -163,7 +157,7 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
     `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in.
     """
     configure(format=config.observe.log, level=config.observe.log_level)
-    _raise_file_limit()
+    raise_file_limit()
     stop = _Stop()
     assert stop.starting is not None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, stop.starting:
@@ -193,19 +187,21 @@ async def _serve(
 
     config, clock, root = ground.config, ground.clock, ground.root
     await _migrated(stores.postgres, clock)
-    people = await _people(ground, stores.postgres)
-    rooms = _rooms(ground, stores, step)
+    people = await open_people(config, pg=stores.postgres, clock=clock, ids=ground.ids)
+    guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
+    rooms = _rooms(ground, stores, people, sockets, step)
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
-        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, health)))
+        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, guard=guard, health=health)))
         socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
-        listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=people.guard.limits, server=config.server, tls=tls)
+        listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
-        await flushers.start(_control(ground, people, rooms, health, stop).serve, config.data.path / config.control.socket)
+        control = _control(ground, people, rooms, guard=guard, health=health, stop=stop)
+        await flushers.start(control.serve, config.data.path / config.control.socket)
         root.spawn("listener", listener.run, essential=True)
-        _calm_gc()
+        calm_gc()
         health.ready = True
         stop.starting = None
         log.info("ready", urls=ground.urls, version=__version__)
@@ -214,7 +210,10 @@ async def _serve(
         await stop.asked.wait()
         health.ready = False
         with stop.draining:
-            await drain(listener=listener, http=http, sockets=sockets, quota=rooms.quota, mirror=rooms.mirror, ids=ground.ids, within_s=config.server.drain_s)
+            await drain(
+                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
+                within_s=config.server.drain_s,
+            )  # fmt: skip
         see_out(sockets)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
@@ -249,7 +248,7 @@ async def _embedded(config: Config, root: Supervisor) -> AsyncIterator[tuple[str
         if postgres is not None:
             root.spawn("postgres", postgres.watch, essential=True)
         if redis is not None:
-            root.spawn("redis", redis.watch, restart=MIRROR_RESTART)
+            root.spawn("redis", redis.watch, restart=ENDLESS_RESTART)
         yield config.postgres.url if postgres is None else postgres.dsn, config.redis.url if redis is None else redis.url
     finally:
         root.discard("redis")
@@ -271,27 +270,7 @@ async def _migrated(postgres: Postgres, clock: Clock) -> None:
             return
 
 
-async def _people(ground: _Ground, pg: Postgres) -> _People:
-    config, clock, ids = ground.config, ground.clock, ground.ids
-    auth = config.auth
-    secret_file = Path(auth.secret_file).expanduser() if auth.secret_file else config.data.path / "keys.json"
-    tokens = Tokens(clock=clock, ids=ids, keys=KeyRing.open(secret_file, clock=clock, ids=ids, lifetime_s=auth.user_ttl_s), access_ttl_s=auth.access_ttl_s)
-    sessions = Sessions(pg=pg, clock=clock, ids=ids, tokens=tokens, user_ttl_s=auth.user_ttl_s)
-    await sessions.warm()
-    cafes = Cafes(pg=pg, clock=clock, ids=ids, profiles=lambda: frozenset(config.limits.profiles))
-    return _People(
-        cafes=cafes,
-        staff=Staff(pg=pg, clock=clock, ids=ids, hasher=Passwords(), sessions=sessions),
-        users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
-        receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url=config.server.public_url, ttl_s=auth.join_token_ttl_s),
-        joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=auth.user_ttl_s),
-        tokens=tokens,
-        sessions=sessions,
-        guard=await open_guard(config.limits.edge, clock=clock, cafes=cafes),
-    )
-
-
-def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
+def _rooms(ground: _Ground, stores: _Stores, people: People, sockets: Sockets, step: Step) -> _Rooms:
     """The cafés, and the actors that serve all of them."""
     config, root = ground.config, ground.root
     room = config.room
@@ -299,13 +278,17 @@ def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
     mirror = Mirror(redis=stores.redis, name=ground.ids.uuid4())
     quota = Quota(config.journal.pending_max)
     journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
+    ledger = Ledger(pg=stores.postgres, ids=ground.ids)
     root.spawn("alarms", alarms.run, essential=True)
     root.spawn("journal", journal.run, essential=True)
     root.spawn("mirror", mirror.run)
+    root.spawn("ledger", ledger.run, restart=ENDLESS_RESTART)
     directory = Directory(
         supervisor=root.group("cafes"),
         store=stores.messages,
         journal=journal,
+        standings=Standings(pg=stores.postgres, cafes=people.cafes, decisions=ledger, clock=ground.clock),
+        keeper=ledger,
         warmth=CafeMirror(mirror=mirror, redis=stores.redis, clock=ground.clock),
         clock=ground.clock,
         ids=ground.ids,
@@ -321,7 +304,12 @@ def _rooms(ground: _Ground, stores: _Stores, step: Step) -> _Rooms:
         bounds=Bounds(mailbox_max=room.mailbox_max, idle_s=room.idle_s),
         step=step,
     )
-    return _Rooms(directory=directory, journal=journal, mirror=mirror, quota=quota)
+    pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    return _Rooms(
+        directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
+        moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+    )  # fmt: skip
 
 
 def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
@@ -333,7 +321,7 @@ def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror
     ground.root.spawn("people-mirror", people_mirror.run)
 
 
-def _socket_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Rooms, *, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
+def _socket_parts(ground: _Ground, stores: _Stores, people: People, rooms: _Rooms, *, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
     room = ground.config.room
     return SocketParts(
         clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
@@ -343,28 +331,28 @@ def _socket_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Roo
     )  # fmt: skip
 
 
-def _http_parts(ground: _Ground, stores: _Stores, people: _People, rooms: _Rooms, health: Health) -> HttpParts:
+def _http_parts(ground: _Ground, stores: _Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
-        receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, guard=people.guard,
-        health=health.report, live=health.live, ready=health.is_ready,
+        receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
+        allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
-def _control(ground: _Ground, people: _People, rooms: _Rooms, health: Health, stop: _Stop) -> ControlServer:
+def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, health: Health, stop: _Stop) -> ControlServer:
     methods = build_methods(
-        cafes=people.cafes, networks=people.guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
+        cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
 
-def _parts(ground: _Ground, people: _People, rooms: _Rooms, sockets: Sockets, stop: _Stop) -> Parts:
+def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, stop: _Stop) -> Parts:
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
-        receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, directory=rooms.directory, supervisor=ground.root, sockets=sockets,
-        journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
+        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
     )  # fmt: skip
 
 
@@ -380,18 +368,3 @@ async def _on_signals(signals: AsyncIterator[int], stop: _Stop) -> None:
         if stop.asked.is_set():
             stop.at_once()
         stop.drain()
-
-
-def _raise_file_limit() -> None:
-    """A socket is a file: use as many as the machine lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _calm_gc() -> None:
-    """What lives now lives on; and sockets and messages make no cycles worth looking for every few hundred objects."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    gc.enable()

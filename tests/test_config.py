@@ -128,7 +128,7 @@ url = "mysql://root:secret@db/x"
         f"brewd.toml:6: server.tls.key: {file.parent}/missing.pem cannot be read",
         'brewd.toml:9: room.history: must be a whole number from 0 to 1000, not "50"',
         "brewd.toml:10: room.drain_s: unknown key; did you mean server.drain_s?",
-        "brewd.toml:12: limits.profiles.quiet.message.per_hour: must be a whole number of at least 1, not 0",
+        "brewd.toml:12: limits.profiles.quiet.message.per_hour: must be a whole number from 1 to 1000000000, not 0",
         "brewd.toml:13: limts: unknown key; did you mean limits?",
         'brewd.toml:15: observe.log: must be one of "console", "json", not "xml"',
         "brewd.toml:16: observe.metrics: 'everywhere' is not host:port",

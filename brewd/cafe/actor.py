@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick, Who
-from brewd.cafe.effects import Broadcast, Effect, Wake
-from brewd.cafe.events import MessageDeleted, MessageNew
+from brewd.cafe.effects import Broadcast, Effect, Kept, Wake
+from brewd.cafe.events import MessageDeleted, MessageNew, UsersUpdate
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.room import Room, confirmed, depart, fall_silent, next_deadline_ms, step, taken_back
 from brewd.errors import Rejected
@@ -44,6 +44,12 @@ class Observer(Protocol):
     def touched(self, room: Room) -> None: ...
 
 
+class Keeper(Protocol):
+    """Whoever writes down what was decided (the ledger)."""
+
+    def note(self, cafe_id: str, kept: Kept) -> None: ...
+
+
 class CafeActor:
     """One life of one café. `run` returns when the café has been empty for `idle_s`, and raises when it crashes."""
 
@@ -57,6 +63,7 @@ class CafeActor:
         alarms: Alarms,
         idle_s: float,
         observer: Observer,
+        keeper: Keeper,
         new_incident: Callable[[], str],
         step: Step = step,
     ) -> None:
@@ -69,6 +76,7 @@ class CafeActor:
         self._idle_until_s: float | None = None
         self._due_s = math.inf
         self._observer = observer
+        self._keeper = keeper
         self._new_incident = new_incident
         self._step = step
         self._outcome: Outcome | None = None
@@ -89,6 +97,8 @@ class CafeActor:
             if view.id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
                 rejoin = Rejoin(0, Who(view.id, view.username, view.badge), view.status)
                 self._perform(self._step(room, rejoin, now_ms) + self._step(room, Drop(0), now_ms))
+            elif room.presence.members[view.id].hidden:  # muted, and the others do not know yet
+                fanout.perform([Broadcast(UsersUpdate(room.cafe_id, "leave", view, len(room.presence)))])
         missed = room.history.after(fanout.told_seq) if fanout.told_seq is not None else []
         if missed is None:
             for to in fanout.heard_by():
@@ -167,9 +177,11 @@ class CafeActor:
             raise outcome.error
 
     def _perform(self, effects: list[Effect]) -> None:
-        self._ref.fanout.perform(effects)
-        if effects and type(effects[-1]) is Wake:
-            self._journal.ready(self.room.cafe_id, self)
+        for effect in self._ref.fanout.perform(effects):
+            if isinstance(effect, Wake):
+                self._journal.ready(self.room.cafe_id, self)
+            else:
+                self._keeper.note(self.room.cafe_id, effect)
 
     def _publish(self) -> None:
         """Leave what others may see, and arm the next deadline."""

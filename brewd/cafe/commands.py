@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from brewd.cafe.limits import Action, Terms
+
 Ref = str | int | None
 
 
@@ -96,9 +98,70 @@ class Remove(Struct, frozen=True):
     user_id: str
 
 
+class Mute(Struct, frozen=True):
+    """A moderator's word, stored already. What this user writes is refused until then."""
+
+    user_id: str
+    until_ms: int
+    reason: str
+    to: int = 0
+
+
+class Unmute(Struct, frozen=True):
+    user_id: str
+    to: int = 0
+
+
+class MuteQuery(Struct, frozen=True):
+    user_id: str
+    to: int = 0
+
+
+class SetTerms(Struct, frozen=True):
+    """Other limits and spam rules from now on. What people have used, they have used."""
+
+    terms: Terms
+    to: int = 0
+
+
+class LimitsQuery(Struct, frozen=True):
+    """What `who` may still do. Takes nothing."""
+
+    who: Who
+    session_id: str
+    to: int = 0
+
+
+class Take(Struct, frozen=True):
+    """`who` pokes or asks the agent: refused when muted or when there is no token left."""
+
+    action: Action
+    who: Who
+    session_id: str
+    to: int = 0
+
+
+class ResetLimits(Struct, frozen=True):
+    """Everything back for one user: of one action, or of all (None)."""
+
+    user_id: str
+    action: Action | None = None
+    to: int = 0
+
+
+class SpamQuery(Struct, frozen=True):
+    """What would become of this text. Takes nothing and is not remembered."""
+
+    user_id: str
+    content: str
+    to: int = 0
+
+
 class Tick(Struct, frozen=True):
     """A deadline the room asked for has come."""
 
 
-Question = PresenceQuery | TopicsQuery | Delete
-Command = Join | Rejoin | Leave | Drop | Send | Delete | Typing | SetStatus | PresenceQuery | TopicsQuery | Remove | Tick
+Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
+"""What can be asked from outside the room."""
+
+Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Tick | Question

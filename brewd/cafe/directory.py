@@ -13,10 +13,12 @@ from typing import Protocol
 import trio
 from msgspec import Struct
 
-from brewd.cafe.actor import CafeActor, FencedOff, Observer, Step
+from brewd.cafe.actor import CafeActor, FencedOff, Keeper, Observer, Step
+from brewd.cafe.commands import Command
 from brewd.cafe.history import HELD_MAX
 from brewd.cafe.ref import CafeRef, CafeStatus, State
 from brewd.cafe.room import Room, Rules, step
+from brewd.cafe.standing import Standing
 from brewd.errors import Rejected, StoreError
 from brewd.runtime.alarm import Alarms
 from brewd.runtime.clock import Clock
@@ -40,6 +42,12 @@ class Store(Protocol):
 
     async def open_line(self, cafe_id: str) -> Line | None: ...
     async def recent(self, cafe_id: str, limit: int) -> Recent: ...
+
+
+class Standings(Protocol):
+    """Where the café's people stand. Raises `StoreError`, within its own deadline."""
+
+    async def standing(self, cafe_id: str, recent: Recent) -> Standing: ...
 
 
 class Warmth(Observer, Protocol):
@@ -69,6 +77,8 @@ class Directory:
         supervisor: Supervisor,
         store: Store,
         journal: Journal,
+        standings: Standings,
+        keeper: Keeper,
         warmth: Warmth,
         clock: Clock,
         ids: Ids,
@@ -81,6 +91,8 @@ class Directory:
         self._supervisor = supervisor
         self._store = store
         self._journal = journal
+        self._standings = standings
+        self._keeper = keeper
         self._warmth = warmth
         self._clock = clock
         self._ids = ids
@@ -98,6 +110,15 @@ class Directory:
         if ref is None:
             ref = self._refs[cafe_id] = CafeRef(cafe_id=cafe_id, mailbox_max=self._bounds.mailbox_max, start=self._start, forget=self._forget)
         return ref
+
+    def order(self, cafe_id: str, command: Command) -> None:
+        """Tell a café that is in use what was decided outside and is stored; any other reads it when it opens.
+
+        It is never refused, and whatever is told after it finds it done. The caller stores each one first, which bounds them.
+        """
+        ref = self._refs.get(cafe_id)
+        if ref is not None and ref.state in (State.STARTING, State.RUNNING):
+            ref.mailbox.push(command)
 
     def list(self) -> list[CafeStatus]:
         return [ref.status() for ref in self._refs.values()]
@@ -165,7 +186,7 @@ class Directory:
             return False
         actor = CafeActor(
             ref=ref, room=room, journal=self._journal, clock=self._clock, alarms=self._alarms, idle_s=self._bounds.idle_s,
-            observer=self._warmth, new_incident=self._ids.uuid4, step=self._step,
+            observer=self._warmth, keeper=self._keeper, new_incident=self._ids.uuid4, step=self._step,
         )  # fmt: skip
         ref.state = State.RUNNING
         try:
@@ -184,6 +205,7 @@ class Directory:
                     if line is None:
                         return None
                     recent = await self._store.recent(ref.cafe_id, HELD_MAX)
+                    standing = await self._standings.standing(ref.cafe_id, recent)
                     topics = await self._warmth.topics(ref.cafe_id)
             except StoreError:
                 self._refuse_all(ref, Rejected("storage_unavailable", "The café cannot be opened at the moment.", retryAfterMs=1000))
@@ -191,7 +213,9 @@ class Directory:
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
                 continue
             now_ms = self._clock.now_ms()
-            room = Room(line=line, recent=recent, rules=self._rules, quota=self._quota, new_id=self._ids.uuid7, now_ms=now_ms)
+            room = Room(
+                line=line, recent=recent, rules=self._rules, quota=self._quota, new_id=self._ids.uuid7, now_ms=now_ms, standing=standing,
+            )  # fmt: skip
             room.topics.restore(topics, now_ms)
             return room
 

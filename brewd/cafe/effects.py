@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from brewd.cafe.commands import Ref
 from brewd.cafe.events import Event
+from brewd.cafe.limits import Action
 
 
 class Attach(Struct, frozen=True):
@@ -43,8 +44,42 @@ class Broadcast(Struct, frozen=True, gc=False):
     skip: frozenset[int] = frozenset()
 
 
+class Tell(Struct, frozen=True):
+    """To one socket alone."""
+
+    to: int
+    event: Event
+
+
+class Record(Struct, frozen=True):
+    """A decision to be kept: who, whom, why, until when. `by` is the staff member's id; None: brewd itself, by `rule`."""
+
+    action: str
+    user_id: str
+    username: str
+    at_ms: int
+    rule: str | None = None
+    reason: str = ""
+    until_ms: int | None = None
+    by: str | None = None
+    by_name: str | None = None
+    message_id: str | None = None
+
+
+class Used(Struct, frozen=True):
+    """A poke or a question was charged: rare enough to be kept one by one."""
+
+    action: Action
+    user_id: str
+    session_id: str
+    at_ms: int
+
+
 class Wake(Struct, frozen=True, gc=False):
     """Something waits to be committed."""
 
 
-Effect = Attach | Detach | Reply | Refuse | Broadcast | Wake
+Kept = Record | Used
+"""What the ledger writes down."""
+
+Effect = Attach | Detach | Reply | Refuse | Broadcast | Tell | Record | Used | Wake

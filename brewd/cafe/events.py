@@ -10,6 +10,9 @@ from typing import ClassVar
 
 from msgspec import UNSET, Struct, UnsetType
 
+from brewd.cafe.buckets import LimitView
+from brewd.cafe.limits import Action
+from brewd.cafe.spam import Violation
 from brewd.store.records import Message
 
 
@@ -102,7 +105,7 @@ class SentMessage(Struct, frozen=True, gc=False, rename="camel"):
 class SendAnswer(Struct, frozen=True, gc=False):
     message: SentMessage
     duplicate: bool
-    warnings: list[str] = []
+    warnings: tuple[Violation, ...] = ()
 
 
 class DeleteAnswer(Struct, frozen=True):
@@ -118,6 +121,43 @@ class PresenceAnswer(Struct, frozen=True, rename="camel"):
 class TopicsAnswer(Struct, frozen=True, rename="camel"):
     cafe_id: str
     topics: list[TopicView]
+
+
+class MuteAnswer(Struct, frozen=True):
+    """Whether somebody is muted. `reason` is as the moderator, or the rule, gave it."""
+
+    muted: bool
+    until: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class LimitsAnswer(Struct, frozen=True):
+    """By action: message, poke, agent."""
+
+    limits: dict[Action, LimitView]
+
+
+class SpamAnswer(Struct, frozen=True, rename="camel"):
+    is_spam: bool
+    action: str
+    violations: tuple[Violation, ...]
+
+
+class Warned(Event, frozen=True):
+    """To the sender: the message went out, and the next of its kind may not."""
+
+    name: ClassVar[str] = "moderation:warning"
+    violations: tuple[Violation, ...]
+
+
+class Muted(Event, frozen=True):
+    name: ClassVar[str] = "moderation:muted"
+    until: str
+    reason: str
+
+
+class Unmuted(Event, frozen=True):
+    name: ClassVar[str] = "moderation:unmuted"
 
 
 class Draining(Event, frozen=True, rename="camel"):

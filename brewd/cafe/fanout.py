@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from brewd.cafe.commands import Ref, Who
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Record, Refuse, Reply, Tell, Used, Wake
 from brewd.cafe.events import Event, MessageNew, UsersUpdate, UserView
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
@@ -101,8 +101,9 @@ class FanOut:
         if outbox is not None:
             self._hearing.get(outbox.dialect, {}).pop(to, None)
 
-    def perform(self, effects: Sequence[Effect]) -> None:
-        """Take the effects of one step into this turn."""
+    def perform(self, effects: Sequence[Effect]) -> list[Record | Used | Wake]:
+        """Take the effects of one step into this turn. Returns those that say nothing to anybody."""
+        others: list[Record | Used | Wake] = []
         for effect in effects:
             if isinstance(effect, Broadcast):
                 self._broadcast(effect)
@@ -114,6 +115,11 @@ class FanOut:
                 self._attach(effect.to)
             elif isinstance(effect, Detach):
                 self._detach(effect.to)
+            elif isinstance(effect, Tell):
+                self._tell(effect)
+            else:
+                others.append(effect)
+        return others
 
     def reply(self, to: int, ref: Ref, data: Any) -> None:
         """Answer a request: an ask at once, a socket with this turn. Nobody hears of a request without a `ref`."""
@@ -167,6 +173,11 @@ class FanOut:
         for to in broadcast.skip:
             self._own_of(to).cut(at, at + 1 if self.hears(to) else None)
         self._events.append(event)
+
+    def _tell(self, tell: Tell) -> None:
+        outbox = self.attached.get(tell.to)
+        if outbox is not None:
+            self._say(tell.to, outbox.dialect.event(tell.event))
 
     def _attach(self, to: int) -> None:
         outbox = self.attached.get(to)

@@ -1,4 +1,4 @@
-"""A café as Redis shows it: who is there, the last hundred messages, the topics. And what a restarted room takes from there.
+"""A café as Redis shows it: who is seen there, the last hundred messages, the topics. And what a restarted room takes from there.
 
 `touched` is called at the end of every turn, so it only leaves a mark; the keys are rendered when the mirror comes by.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from brewd.cafe.events import UserView
+from brewd.cafe.mirrored_limits import LimitsMirror
 from brewd.cafe.room import Room
 from brewd.cafe.topics import HALF_LIFE_MS, KEPT_MAX
 from brewd.errors import StoreError
@@ -44,17 +45,19 @@ class CafeMirror:
     def touched(self, room: Room) -> None:
         shown = self._shown.get(room.cafe_id)
         if shown is None:
-            shown = self._shown[room.cafe_id] = _Shown(room, self._clock)
+            shown = self._shown[room.cafe_id] = _Shown(room, self._clock, self._mirror)
         if shown.room is not room:  # the actor was restarted: what its room counts, it counts anew
-            shown.room = room
+            shown.room = shown.limits.room = room
             shown.anew = True
         self._mirror.note(shown.key, shown.render)
+        shown.limits.touched()
 
     def closed(self, cafe_id: str) -> None:
         """The café's actor has gone, with nobody in it."""
         shown = self._shown.pop(cafe_id, None)
         if shown is not None:
             self._mirror.forget(shown.key)
+            self._mirror.forget(shown.limits.key)
 
     async def topics(self, cafe_id: str) -> list[tuple[str, float]]:
         """The topic scores Redis has, decayed to now; nothing when it does not answer at once, or with something else."""
@@ -74,11 +77,12 @@ class CafeMirror:
 class _Shown:
     """One café as Redis has it, and what brings that up to date. `anew`: the next rendering starts from nothing."""
 
-    __slots__ = ("_clock", "_kept_ms", "_listed", "_redactions", "_seq", "_topics_ms", "_users", "anew", "key", "room")
+    __slots__ = ("_clock", "_kept_ms", "_listed", "_redactions", "_seq", "_topics_ms", "_users", "anew", "key", "limits", "room")
 
-    def __init__(self, room: Room, clock: Clock) -> None:
+    def __init__(self, room: Room, clock: Clock, mirror: Mirror) -> None:
         self.key = f"cafe:{room.cafe_id}"
         self.room = room
+        self.limits = LimitsMirror(room, clock, mirror)
         self.anew = True
         self._clock = clock
         self._seq = 0
@@ -118,7 +122,8 @@ class _Shown:
         return commands
 
     def _members(self, full: bool) -> list[RedisCommand]:
-        key, members, before = f"{self.key}:users", self.room.presence.members, self._users
+        key, before = f"{self.key}:users", self._users
+        members = {user_id: member for user_id, member in self.room.presence.members.items() if not member.hidden}
         self._users = {user_id: member.view for user_id, member in members.items()}
         went = before.keys() - members.keys()
         # A view is replaced when the status changes, so the same view is the same state.

@@ -14,6 +14,8 @@ from itertools import chain
 from msgspec import Struct
 
 from brewd.cafe.commands import Ref, Who
+from brewd.cafe.spam import Violation
+from brewd.runtime.bucket import Packed
 from brewd.runtime.clock import rfc3339
 from brewd.store.records import Batch, Entry, Key, Message, Redaction
 
@@ -30,7 +32,7 @@ class Waiter(Struct, frozen=True, gc=False):
 class Draft:
     """One accepted message, or the deletion of one (`redaction`)."""
 
-    __slots__ = ("accepted_ms", "client_msg_id", "content", "deadline_ms", "id", "redaction", "unsure", "waiters", "who")
+    __slots__ = ("accepted_ms", "before", "charged", "client_msg_id", "content", "deadline_ms", "id", "redaction", "unsure", "waiters", "warnings", "who")
 
     def __init__(self, *, id: str, who: Who, content: str, client_msg_id: str | None, redaction: bool, accepted_ms: int, deadline_ms: int) -> None:
         self.id = id
@@ -41,6 +43,9 @@ class Draft:
         self.accepted_ms = accepted_ms
         self.deadline_ms = deadline_ms
         self.waiters: list[Waiter] = []
+        self.warnings: tuple[Violation, ...] = ()
+        self.charged = False  # a token was taken for it, from a bucket that was `before`
+        self.before: Packed | None = None
         self.unsure = False  # a redaction that may have been done: it has to be done again, and told, whoever waits
 
     @property
@@ -108,16 +113,16 @@ class Pending:
         for draft in self._bring_in():
             self._forget(draft)
 
-    def taken_back(self, known: dict[Key, Message]) -> tuple[list[tuple[Draft, Message]], int]:
-        """The batch is not stored: its drafts wait again, in front. Returns the drafts that are in `known`, and how many nobody waits for any more."""
+    def taken_back(self, known: dict[Key, Message]) -> tuple[list[tuple[Draft, Message]], list[Draft]]:
+        """The batch is not stored: its drafts wait again, in front. Returns the drafts that are in `known`, and those nobody waits for any more."""
         duplicates: list[tuple[Draft, Message]] = []
-        dropped = 0
+        dropped: list[Draft] = []
         for draft in reversed(self._bring_in()):
             if draft.key is not None and draft.key in known:
                 duplicates.append((draft, known[draft.key]))
                 self._forget(draft)
             elif not draft.waiters and not draft.redaction:
-                dropped += 1
+                dropped.append(draft)
                 self._forget(draft)
             else:
                 draft.unsure = draft.redaction
@@ -125,8 +130,8 @@ class Pending:
         self._find_earliest()
         return duplicates, dropped
 
-    def expire(self, now_ms: int) -> tuple[list[Waiter], int]:
-        """Those who have waited too long, and how many drafts were given up because they had not departed."""
+    def expire(self, now_ms: int) -> tuple[list[Waiter], list[Draft]]:
+        """Those who have waited too long, and the drafts that were given up because they had not departed."""
         late: list[Waiter] = []
         for draft in self:
             if draft.deadline_ms <= now_ms:
@@ -138,7 +143,7 @@ class Pending:
         if given_up:
             self.waiting = deque(d for d in self.waiting if d.waiters or d.unsure)
         self._find_earliest()
-        return late, len(given_up)
+        return late, given_up
 
     def _find_earliest(self) -> None:
         self.earliest_ms = min((d.deadline_ms for d in self if d.waiters), default=None)

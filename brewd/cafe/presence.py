@@ -8,6 +8,7 @@ order in which they dropped, and the first of them is the next deadline.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from brewd.cafe.commands import Who
 from brewd.cafe.events import UserView
@@ -20,7 +21,7 @@ VIEWS_MAX = 500
 class Member:
     """One present user."""
 
-    __slots__ = ("devices", "gone_at_ms", "seen_ms", "status", "typing_until_ms", "view", "who")
+    __slots__ = ("devices", "gone_at_ms", "hidden", "seen_ms", "status", "typing_until_ms", "view", "who")
 
     def __init__(self, who: Who, now_ms: int) -> None:
         self.who = who
@@ -28,6 +29,7 @@ class Member:
         self.devices: set[int] = set()
         self.seen_ms = now_ms
         self.gone_at_ms: int | None = None
+        self.hidden = False  # from the others: they are told nothing of this one
         self.typing_until_ms = 0
         self.view = UserView(who.user_id, who.username, self.status, who.badge)
 
@@ -43,17 +45,24 @@ class Member:
 class Presence:
     """All members of one room, by user and by device."""
 
-    __slots__ = ("_dropped", "_grace_ms", "devices", "members", "watchers")
+    __slots__ = ("_dropped", "_grace_ms", "_hidden", "devices", "members", "watchers")
 
     def __init__(self, grace_ms: int) -> None:
         self._grace_ms = grace_ms
         self.members: dict[str, Member] = {}
         self.devices: dict[int, Member] = {}
         self.watchers: set[int] = set()
+        self._hidden = 0
         self._dropped: dict[str, Member] = {}  # in the order of their deadlines
 
     def __len__(self) -> int:
-        return len(self.members)
+        """How many the others see."""
+        return len(self.members) - self._hidden
+
+    def hide(self, member: Member, hidden: bool) -> None:
+        """From here on the others see them, or do not."""
+        self._hidden += hidden - member.hidden
+        member.hidden = hidden
 
     def enter(self, to: int, who: Who, now_ms: int) -> Member | None:
         """A device comes in. The new member when the user was not present before, else None."""
@@ -80,7 +89,7 @@ class Presence:
         member.devices.discard(to)
         if member.devices:
             return None
-        del self.members[member.who.user_id]
+        self._let_go(member)
         return member
 
     def drop(self, to: int, now_ms: int) -> None:
@@ -97,8 +106,9 @@ class Presence:
 
     def remove(self, user_id: str) -> Member | None:
         """The user is gone at once, with every device."""
-        member = self.members.pop(user_id, None)
+        member = self.members.get(user_id)
         if member is not None:
+            self._let_go(member)
             self._dropped.pop(user_id, None)
             for to in member.devices:
                 del self.devices[to]
@@ -108,7 +118,8 @@ class Presence:
         """Those whose grace time is over, each gone when it is handed out, so that the count is right for everyone's farewell."""
         while (at_ms := self.next_expiry_ms()) is not None and at_ms <= now_ms:
             user_id, member = next(iter(self._dropped.items()))
-            del self._dropped[user_id], self.members[user_id]
+            del self._dropped[user_id]
+            self._let_go(member)
             yield member
 
     def next_expiry_ms(self) -> int | None:
@@ -118,12 +129,19 @@ class Presence:
 
     def views(self) -> list[UserView]:
         """The first `VIEWS_MAX` members as the others see them."""
-        return [member.view for member, _ in zip(self.members.values(), range(VIEWS_MAX), strict=False)]
+        return [member.view for member in islice(self._seen(), VIEWS_MAX)]
 
     def seen_views(self, now_ms: int) -> list[UserView]:
         """Every member with the time it was last seen: now, for those with a device."""
         return [
             UserView(v.id, v.username, v.status, v.badge, rfc3339(now_ms if member.devices else member.seen_ms))
-            for member in self.members.values()
+            for member in self._seen()
             for v in (member.view,)
         ]
+
+    def _seen(self) -> Iterator[Member]:
+        return (member for member in self.members.values() if not member.hidden)
+
+    def _let_go(self, member: Member) -> None:
+        del self.members[member.who.user_id]
+        self._hidden -= member.hidden

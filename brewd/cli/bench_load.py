@@ -19,7 +19,10 @@ from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError
 from brewd.cli.bench_proc import cpu_s, rss_kib
 
+_COUNTER_FIRST: Final = 12_345_678
 _COUNTER_MAX: Final = 100_000_000
+"""Every text is another one, of one length, and has no row of zeros in it: a daemon may take those for spam."""
+
 _EVENTS_MAX: Final = 1024
 _SETTLE_NS: Final = 500_000_000
 _SAMPLE_EVERY_CLOSED: Final = 17  # reads between looks at send times; a prime, so that it never falls into step with the members of a room
@@ -134,7 +137,7 @@ class Load:
     def _send(self, room: int) -> None:
         self._sent += 1
         try:
-            self._fleet.senders[room].send(self._templates[room] % (time.monotonic_ns(), self._sent % _COUNTER_MAX))
+            self._fleet.senders[room].send(self._templates[room] % (time.monotonic_ns(), (_COUNTER_FIRST + self._sent) % _COUNTER_MAX))
         except OSError:  # the server does not read, or is gone; the message is not under way, which a closed loop shows as a lower rate
             self._stalled += 1
 

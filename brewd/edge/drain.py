@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from brewd.cafe.events import Draining
+from brewd.cafe.ledger import Ledger
 from brewd.edge.listener import Listener
 from brewd.edge.ws.sockets import Sockets
 from brewd.runtime.ids import Ids
@@ -31,7 +32,7 @@ RESTART = 1012
 STOPPING = 1001
 
 
-async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, mirror: Mirror, ids: Ids, within_s: float) -> None:
+async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, ledger: Ledger, mirror: Mirror, ids: Ids, within_s: float) -> None:
     """Returns within `within_s`, whatever the stores and the clients do; see the module. Cancelling it leaves the sockets as they are."""
     until_s = trio.current_time() + within_s
     listener.accepting.cancel()
@@ -41,7 +42,7 @@ async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota
         outbox.push(outbox.dialect.event(Draining(ids.below(RECONNECT_SPREAD_MS))))
     await http.drain()
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
-        while quota.used:
+        while quota.used or len(ledger):
             await trio.sleep(0.01)
         await mirror.flush()
     for connection in sockets.all():

@@ -15,11 +15,11 @@ from brewd.errors import Rejected
 
 
 class Standing(Struct, frozen=True):
-    """`remaining` of `quota` in any `window_s`; the next one comes back in `more_in_ms`, None when all are there."""
+    """`remaining` of `quota` in any `window_s` (None: not told); the next one comes back in `more_in_ms`, None when all are there."""
 
     limit: str
     quota: int
-    window_s: int
+    window_s: int | None
     remaining: int
     more_in_ms: int | None = None
 
@@ -36,8 +36,12 @@ def headers(standings: Sequence[Standing]) -> list[tuple[str, str]]:
     """The two headers; none when nothing was counted."""
     if not standings:
         return []
-    policies = (f'"{one.limit}";q={one.quota};w={one.window_s}' for one in standings)
-    return [("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(map(_service_limit, standings)))]
+    return [("RateLimit-Policy", ", ".join(map(_policy, standings))), ("RateLimit", ", ".join(map(_service_limit, standings)))]
+
+
+def _policy(standing: Standing) -> str:
+    window = "" if standing.window_s is None else f";w={standing.window_s}"
+    return f'"{standing.limit}";q={standing.quota}{window}'
 
 
 def _service_limit(standing: Standing) -> str:

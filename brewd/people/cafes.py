@@ -9,25 +9,33 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from brewd.cafe.limits import Terms, limits_of, overridden
+from brewd.cafe.spam import SpamRules, rules_of
+from brewd.config import Limits, Profile
+from brewd.config_spam import Spam
 from brewd.errors import Rejected
 from brewd.people.network import parse_networks
 from brewd.people.records import Cafe, Queries, cafe_from, clean_text, invalid
 from brewd.runtime.clock import Clock, as_datetime
 from brewd.runtime.ids import Ids
+from brewd.runtime.log import get_logger
 from brewd.store.postgres import Postgres
+
+log = get_logger("cafes")
 
 _CACHED_MAX: Final = 20_000
 _FIELDS: Final = frozenset(Cafe.__struct_fields__) - {"id", "created_ms"}
 
 
 class Cafes:
-    """`profiles`: the limits profiles the config knows; None accepts any name."""
+    """`limits`: what the config says of limits and spam, at the moment."""
 
-    def __init__(self, *, pg: Postgres, clock: Clock, ids: Ids, profiles: Callable[[], frozenset[str]] | None = None) -> None:
+    def __init__(self, *, pg: Postgres, clock: Clock, ids: Ids, limits: Callable[[], Limits] = Limits) -> None:
         self._pg = pg
         self._clock = clock
         self._ids = ids
-        self._profiles = profiles
+        self._limits = limits
+        self._spam_rules: tuple[Spam, SpamRules | None] | None = None
         self._cached: dict[str, Cafe] = {}
         self._changes = 0
 
@@ -65,10 +73,36 @@ class Cafes:
     async def set(self, cafe_id: str, **fields: Any) -> Cafe:
         """Change the named fields. Raises `Rejected` (`not_found`, `invalid_request`) and `StoreError`."""
         self._changed(Cafe(id=cafe_id, name="-", created_ms=0), {k: v for k, v in fields.items() if k not in ("latitude", "longitude")})
-        cafe = await self._pg.transaction(_set, cafe_id, fields, self._changed)
-        self._changes += 1
-        self._keep(cafe)
+        _, cafe = await self.change(cafe_id, lambda _: fields)
         return cafe
+
+    async def change(self, cafe_id: str, fields_for: Callable[[Cafe], dict[str, Any]]) -> tuple[Cafe, Cafe]:
+        """Change the fields that `fields_for` makes of the café as it stands; how it was, and how it is. Raises as `set` does."""
+        before, after = await self._pg.transaction(_change, cafe_id, lambda cafe: self._changed(cafe, fields_for(cafe)))
+        self._changes += 1
+        self._keep(after)
+        return before, after
+
+    async def terms(self, cafe_id: str) -> Terms:
+        """What the café's room judges by. Raises `Rejected` (`not_found`) and `StoreError`."""
+        cafe = await self.get(cafe_id)
+        config = self._limits()
+        if self._spam_rules is None or self._spam_rules[0] is not config.spam:
+            self._spam_rules = (config.spam, rules_of(config.spam))  # one word list for all cafés
+        return Terms(limits_of(self.profile(cafe)) if config.enabled else None, self._spam_rules[1])
+
+    def profile(self, cafe: Cafe) -> Profile:
+        """The limits of a café: its profile with its own values on top. A profile that is no longer in the config is as the default one."""
+        config = self._limits()
+        profile = config.profiles.get(cafe.limits_profile or config.profile)
+        if profile is None:
+            log.warning("profile_gone", cafe=cafe.id, profile=cafe.limits_profile, instead=config.profile)
+            profile = config.profiles[config.profile]
+        try:
+            return overridden(profile, cafe.limits_overrides)
+        except Rejected as error:  # they were right when they were set, by an earlier brewd
+            log.warning("overrides_unreadable", cafe=cafe.id, error=str(error))
+            return profile
 
     async def epoch(self, cafe_id: str) -> str:
         """Which sequence of messages the café is on. Raises `Rejected` (`not_found`) and `StoreError`."""
@@ -91,7 +125,7 @@ class Cafes:
         self._cached[cafe.id] = cafe
 
     def _changed(self, cafe: Cafe, fields: dict[str, Any]) -> Cafe:
-        """`cafe` with `fields` on top, everything checked. Pure but for the profiles it asks for."""
+        """`cafe` with `fields` on top, everything checked. Pure but for the config it asks for."""
         for name in fields:
             if name not in _FIELDS:
                 raise invalid(name, "unknown field")
@@ -101,8 +135,11 @@ class Cafes:
             raise Rejected("invalid_request", str(error)) from error
         _check_place(changed)
         _check_timezone(changed.timezone)
-        if changed.limits_profile is not None and self._profiles is not None and changed.limits_profile not in self._profiles():
-            raise invalid("limits_profile", f"there is no profile {changed.limits_profile!r}")
+        profiles = self._limits().profiles
+        if changed.limits_profile is not None and changed.limits_profile not in profiles:
+            raise invalid("limits_profile", f"there is no profile {changed.limits_profile!r}; there are {', '.join(sorted(profiles))}")
+        if "limits_overrides" in fields:
+            overridden(Profile(), changed.limits_overrides)
         return replace(
             changed,
             name=clean_text("name", changed.name, max_chars=120),
@@ -139,13 +176,14 @@ def _networks(cidrs: tuple[str, ...]) -> tuple[str, ...]:
         raise invalid("cidrs", str(error)) from error
 
 
-async def _set(tx: Queries, cafe_id: str, fields: dict[str, Any], changed: Callable[[Cafe, dict[str, Any]], Cafe]) -> Cafe:
+async def _change(tx: Queries, cafe_id: str, changed: Callable[[Cafe], Cafe]) -> tuple[Cafe, Cafe]:
     row = await tx.fetchrow("cafe_lock", cafe_id)
     if row is None:
         raise _no_such_cafe()
-    cafe = changed(cafe_from(row), fields)
-    await tx.execute("cafe_set", *_columns(cafe))
-    return cafe
+    before = cafe_from(row)
+    after = changed(before)
+    await tx.execute("cafe_set", *_columns(after))
+    return before, after
 
 
 def _columns(cafe: Cafe) -> tuple[Any, ...]:
@@ -161,6 +199,7 @@ def _columns(cafe: Cafe) -> tuple[Any, ...]:
         cafe.join_policy,
         cafe.timezone,
         cafe.limits_profile,
+        msgspec.json.encode(cafe.limits_overrides).decode(),
         msgspec.json.encode(cafe.menu).decode(),
     )
 

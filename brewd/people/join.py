@@ -19,7 +19,7 @@ from brewd.people.cafes import Cafes
 from brewd.people.codes import token_hash
 from brewd.people.network import Evidence, decide
 from brewd.people.records import Queries, User, user_from
-from brewd.people.sessions import Sessions
+from brewd.people.sessions import Sessions, banned
 from brewd.people.tokens import Tokens
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
@@ -69,7 +69,7 @@ class _Joined(Struct, frozen=True):
 
 class _Refused(Struct, frozen=True):
     code: str
-    expires_ms: int = 0
+    until_ms: int = 0
 
 
 class Joins:
@@ -89,7 +89,7 @@ class Joins:
 
     async def join(self, request: JoinRequest, client_address: str | None) -> JoinAnswer:
         """Raises `StoreError`, and `Rejected`: `not_found` (the café), `network_check_failed`, `unauthorized` (name or token),
-        `rate_limited` (too many wrong tokens), `join_token_used`, `token_expired`, `conflict` (the name is in use)."""
+        `rate_limited` (too many wrong tokens), `join_token_used`, `token_expired`, `banned` (the patron), `conflict` (the name is in use)."""
         cafe = await self._cafes.get(request.cafe_id)
         evidence = Evidence(request.wifi_ssid, request.latitude, request.longitude, client_address)
         decision = decide(cafe.policy(), evidence)
@@ -140,8 +140,10 @@ class Joins:
 
     def _refusal(self, refused: _Refused) -> Rejected:
         if refused.code == "rate_limited":
-            wait_ms = max(0, refused.expires_ms - self._clock.now_ms())
+            wait_ms = max(0, refused.until_ms - self._clock.now_ms())
             return Rejected("rate_limited", "Too many wrong tokens for this name; ask for a new receipt.", retryAfterMs=wait_ms)
+        if refused.code == "banned":
+            return banned(refused.until_ms)
         return Rejected(refused.code, _SENTENCES[refused.code])
 
 
@@ -169,6 +171,9 @@ async def _join(tx: Queries, plan: _Plan, tries_max: int) -> _Joined | _Refused:
     if expires_ms <= plan.now_ms:
         return _Refused("token_expired")
     patron_id, knew_patron = await _patron(tx, plan)
+    ban = await tx.fetchrow("ban_of_patron", patron_id) if knew_patron else None
+    if ban is not None and ban["action"] == "ban" and as_ms(ban["until_at"]) > plan.now_ms:
+        return _Refused("banned", as_ms(ban["until_at"]))
     await tx.execute("customer_free_name", plan.cafe_id, receipt["username"], now)
     row = await tx.fetchrow("customer_add", plan.user_id, plan.cafe_id, patron_id, receipt["username"], now, as_datetime(plan.expires_ms))
     await tx.execute("receipt_use", receipt["id"], now, plan.user_id)

@@ -38,6 +38,7 @@ class Cafe(Struct, frozen=True, kw_only=True):
     join_policy: JoinPolicy = "any"
     timezone: str = "UTC"
     limits_profile: str | None = None
+    limits_overrides: dict[str, dict[str, Any]] = {}
     menu: tuple[Any, ...] = ()
 
     def policy(self) -> Policy:
@@ -97,6 +98,7 @@ def cafe_from(row: Mapping[str, Any]) -> Cafe:
         join_policy=row["join_policy"],
         timezone=row["timezone"],
         limits_profile=row["limits_profile"],
+        limits_overrides=msgspec.json.decode(row["limits_overrides"]),
         menu=tuple(msgspec.json.decode(row["menu"])),
     )
 

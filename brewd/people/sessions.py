@@ -1,7 +1,7 @@
 """Logins: which are revoked, and how a refresh token turns into the next pair.
 
-Owns the set of revoked sessions and ended users in memory, so that checking a token costs no query. The set is loaded from
-Postgres at the start and holds an entry only until the tokens it forbids have expired by themselves.
+Owns the sets of revoked sessions, ended users and banned ones in memory, so that checking a token costs no query. They are loaded from
+Postgres at the start and hold an entry only until the tokens it forbids have expired by themselves.
 A revocation counts in memory before it is written, and is written whatever becomes of the caller: someone who hangs up right after
 logging out is logged out all the same, also after a restart.
 """
@@ -17,12 +17,13 @@ from msgspec import Struct
 from brewd.errors import Rejected, StoreError
 from brewd.people.records import Queries, StaffMember, User, user_from
 from brewd.people.tokens import Identity, RefreshGrant, Tokens
-from brewd.runtime.clock import Clock, as_datetime, as_ms
+from brewd.runtime.clock import Clock, as_datetime, as_ms, rfc3339
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
 
 CLOSE_REVOKED: Final = 4002
 _SWEEP_EVERY_MS: Final = 60_000
+_BAN_MAX_MS: Final = 31 * 86_400_000
 
 OnRevoke = Callable[[str | None, str, int], None]
 """`fn(session_id or None for all of them, user_id, close_code)`. Called in the same tick as the revocation; must not block."""
@@ -51,6 +52,7 @@ class Sessions:
         self._user_ttl_ms = int(user_ttl_s * 1000)
         self._revoked: dict[str, int] = {}
         self._ended: dict[str, int] = {}
+        self._banned: dict[str, int] = {}
         self._sweep_ms = 0
         self.on_revoke: list[OnRevoke] = []
         self.on_open: list[OnOpen] = []
@@ -60,24 +62,36 @@ class Sessions:
         now = as_datetime(self._clock.now_ms())
         revoked = await self._pg.fetch("session_revoked", now)
         ended = await self._pg.fetch("customer_ended_early", now)
+        banned = await self._pg.fetch("ban_live", now, as_datetime(self._clock.now_ms() - _BAN_MAX_MS))
         self._revoked.update((row["id"], as_ms(row["expires_at"])) for row in revoked)
         self._ended.update((row["id"], as_ms(row["expires_at"])) for row in ended)
+        self._banned.update((row["id"], as_ms(row["until_at"])) for row in banned)
 
     def is_revoked(self, identity: Identity) -> bool:
         """True when the token, though genuine, counts no more."""
-        return identity.session_id in self._revoked or identity.user_id in self._ended
+        return identity.session_id in self._revoked or identity.user_id in self._ended or self._is_banned(identity.user_id)
 
     def identify(self, token: str) -> Identity:
-        """Whose access token this is, if it still counts. Raises `Rejected`: `unauthorized`, `token_expired` or `user_expired`. Asks nobody."""
+        """Whose access token this is, if it counts. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired` or `banned`. Asks nobody."""
         return self.check(self._tokens.verify_access(token))
 
     def check(self, identity: Identity) -> Identity:
-        """The identity itself, or `Rejected`: `user_expired` or `unauthorized`."""
+        """The identity itself, or `Rejected`: `user_expired`, `unauthorized` or `banned`."""
         if identity.user_id in self._ended:
             raise _user_over()
         if identity.session_id in self._revoked:
             raise _revoked()
+        if self._is_banned(identity.user_id):
+            raise banned(self._banned[identity.user_id])
         return identity
+
+    def ban(self, user_id: str, until_ms: int) -> None:
+        """No token of this user counts until then. Somebody else has stored it."""
+        self._sweep(self._clock.now_ms())
+        self._banned[user_id] = until_ms
+
+    def unban(self, user_id: str) -> None:
+        self._banned.pop(user_id, None)
 
     async def open_staff(self, member: StaffMember) -> tuple[str, int]:
         """A login of staff: an access token and when it expires. Staff have no refresh token; they log in again."""
@@ -99,9 +113,11 @@ class Sessions:
         """The next pair for a refresh token, which is thereby used up.
 
         A token that was used before is in two hands, and nobody can tell which is the thief's: the session is revoked
-        (`unauthorized`). Raises `Rejected` and `StoreError`.
+        (`unauthorized`). Raises `Rejected` (also `banned`) and `StoreError`.
         """
         grant = self._tokens.verify_refresh(refresh_token)
+        if self._is_banned(grant.user_id):
+            raise banned(self._banned[grant.user_id])
         next_jti = self._ids.uuid4()
         now_ms = self._clock.now_ms()
         outcome, user = await self._pg.transaction(_rotate, grant, next_jti, now_ms)
@@ -166,6 +182,9 @@ class Sessions:
         self._tell(None, user_id)
         return user
 
+    def _is_banned(self, user_id: str) -> bool:
+        return self._banned.get(user_id, 0) > self._clock.now_ms()
+
     def _mark(self, session_id: str, until_ms: int) -> None:
         self._sweep(self._clock.now_ms())
         self._revoked[session_id] = max(until_ms, self._revoked.get(session_id, 0))
@@ -181,6 +200,7 @@ class Sessions:
         self._sweep_ms = now_ms + _SWEEP_EVERY_MS
         self._revoked = {key: until_ms for key, until_ms in self._revoked.items() if until_ms > now_ms}
         self._ended = {key: until_ms for key, until_ms in self._ended.items() if until_ms > now_ms}
+        self._banned = {key: until_ms for key, until_ms in self._banned.items() if until_ms > now_ms}
 
 
 async def _rotate(tx: Queries, grant: RefreshGrant, next_jti: str, now_ms: int) -> tuple[str, User | None]:
@@ -204,6 +224,12 @@ async def _end(tx: Queries, user_id: str, now_ms: int) -> Any:
     row = await tx.fetchrow("customer_end", user_id, as_datetime(now_ms))
     await tx.fetch("session_revoke_user", user_id, as_datetime(now_ms))
     return row
+
+
+def banned(until_ms: int) -> Rejected:
+    """Kept out by a moderator."""
+    until = rfc3339(until_ms)
+    return Rejected("banned", f"You are banned from this café until {until}.", until=until)
 
 
 def _user_over() -> Rejected:

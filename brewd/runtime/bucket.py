@@ -17,6 +17,12 @@ from msgspec import Struct
 Uses = tuple[int, int]
 """`(used, at_ms)`: units used when the last token was taken, and when that was."""
 
+Packed = int
+"""Uses as one number, where there are many of them: `used` above `AT_BITS` bits of `at_ms`."""
+
+AT_BITS: Final = 48
+_AT_MASK: Final = (1 << AT_BITS) - 1
+
 NEVER: Final = None
 
 
@@ -47,16 +53,32 @@ def gap_wait_ms(uses: Uses | None, rate: Rate, now_ms: int) -> int:
     return 0 if uses is None else min(rate.gap_ms, max(0, uses[1] + rate.gap_ms - now_ms))
 
 
+def packed(uses: Uses) -> Packed:
+    return uses[0] << AT_BITS | uses[1]
+
+
+def unpacked(held: Packed | None) -> Uses | None:
+    return None if held is None else (held >> AT_BITS, held & _AT_MASK)
+
+
+def drawn(held: Packed | None, rate: Rate, now_ms: int) -> Packed | None:
+    """`take`, where `wait_ms` is 0, in one go for who is in a hurry: the state after one more token; None, and nothing taken, when there is none now."""
+    period_ms = rate.period_ms
+    if held is None:
+        return period_ms << AT_BITS | now_ms if rate.burst >= 1 else None
+    since_ms = now_ms - (held & _AT_MASK)
+    used = (held >> AT_BITS) - since_ms * rate.tokens
+    if since_ms < 0 or since_ms < rate.gap_ms or used > (rate.burst - 1) * period_ms:  # none, or a clock that was set back
+        uses = unpacked(held)
+        return packed(take(uses, rate, now_ms)) if wait_ms(uses, rate, now_ms) == 0 else None
+    return (used + period_ms if used > 0 else period_ms) << AT_BITS | now_ms
+
+
 def take(uses: Uses | None, rate: Rate, now_ms: int) -> Uses:
     """The state after one more token. Whether there was one is for the caller to ask first."""
     if uses is None:
         return rate.period_ms, now_ms
     return _used(uses, rate, now_ms) + rate.period_ms, max(now_ms, uses[1])
-
-
-def give(uses: Uses, rate: Rate) -> Uses:
-    """The state after one token came back unused. The gap goes on."""
-    return max(0, uses[0] - rate.period_ms), uses[1]
 
 
 def remaining(uses: Uses | None, rate: Rate, now_ms: int) -> int:

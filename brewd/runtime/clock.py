@@ -46,6 +46,11 @@ def rfc3339(at_ms: int) -> str:
     return f"{_to_the_second(at_ms // 1000)}{at_ms % 1000:03d}Z"
 
 
+def from_rfc3339(text: str) -> int:
+    """Wall time in ms of what `rfc3339` wrote."""
+    return as_ms(datetime.fromisoformat(text))
+
+
 @lru_cache(maxsize=64)  # what a turn accepts, it accepts in the same ms
 def as_datetime(at_ms: int) -> datetime:
     """An aware UTC `datetime`, which is what asyncpg takes for `timestamptz`."""

@@ -11,6 +11,7 @@ from brewd.cafe import events as e
 from brewd.cafe.effects import Broadcast, Effect, Refuse, Reply
 from brewd.cafe.history import HELD_MAX
 from brewd.cafe.room import Room, Rules, confirmed, depart, step
+from brewd.cafe.standing import Standing
 from brewd.runtime.clock import rfc3339
 from brewd.runtime.quota import Quota
 from brewd.store.records import Key, Line, Message, Recent
@@ -38,14 +39,22 @@ def messages(first: int, last: int) -> list[Message]:
 
 
 def room(
-    stored: Sequence[Message] = (), *, keys: dict[Key, Message] | None = None, rules: Rules | None = None, quota: Quota | None = None, now_ms: int = NOW_MS
+    stored: Sequence[Message] = (),
+    *,
+    keys: dict[Key, Message] | None = None,
+    rules: Rules | None = None,
+    quota: Quota | None = None,
+    now_ms: int = NOW_MS,
+    standing: Standing | None = None,
 ) -> Room:
-    """A room that starts from these messages; ids of new ones count `id-1`, `id-2`, …"""
+    """A room that starts from these messages; ids of new ones count `id-1`, `id-2`, …; without `standing`, nothing is limited."""
     last = stored[-1].seq if stored else 0
     numbers = itertools.count(1)
     recent = Recent(list(stored[-HELD_MAX:]), keys or {})
     line = Line(CAFE, EPOCH, 1, last)
-    return Room(line=line, recent=recent, rules=rules or Rules(), quota=quota or Quota(100), new_id=lambda: f"id-{next(numbers)}", now_ms=now_ms)
+    return Room(
+        line=line, recent=recent, rules=rules or Rules(), quota=quota or Quota(100), new_id=lambda: f"id-{next(numbers)}", now_ms=now_ms, standing=standing,
+    )  # fmt: skip
 
 
 def send(to: int, who: c.Who, content: str = "an espresso please", *, name: str | None = None, ref: str = "r") -> c.Send:

@@ -88,7 +88,7 @@ def test_a_batch_taken_back_waits_in_front_in_its_old_order() -> None:
     waiting = pending(draft("a"), draft("b"))
     leave(waiting)
     waiting.add(draft("c"))
-    assert waiting.taken_back({}) == ([], 0)
+    assert waiting.taken_back({}) == ([], [])
     assert numbers(leave(waiting, first_seq=5)) == [("a", 5), ("b", 6), ("c", 7)]
 
 
@@ -98,7 +98,7 @@ def test_what_was_stored_before_is_not_sent_again() -> None:
     known = {(ANN.user_id, "k"): message(3)}
     duplicates, dropped = waiting.taken_back(known)
     assert [(one.id, stored.seq) for one, stored in duplicates] == [("a", 3)]
-    assert (dropped, names(waiting)) == (0, ["b"])
+    assert (dropped, names(waiting)) == ([], ["b"])
     assert waiting.resent((ANN.user_id, "k")) is None
 
 
@@ -106,11 +106,12 @@ def test_what_nobody_waits_for_is_dropped_when_it_is_taken_back() -> None:
     waiting = pending(draft("a", key="k"), draft("b"))
     leave(waiting)
     late, given_up = waiting.expire(NOW_MS + TIMEOUT_MS)
-    assert ([w.ref for w in late], given_up) == (["a", "b"], 0)
+    assert ([w.ref for w in late], given_up) == (["a", "b"], [])
     again = waiting.resent((ANN.user_id, "k"))
     assert again is not None
     again.waiters.append(Waiter(2, "again"))
-    assert waiting.taken_back({}) == ([], 1)
+    duplicates, dropped = waiting.taken_back({})
+    assert (duplicates, [one.id for one in dropped]) == ([], ["b"])
     assert names(waiting) == ["a"]
 
 
@@ -118,10 +119,10 @@ def test_those_who_wait_too_long_are_told_and_what_has_not_departed_is_given_up(
     waiting = pending(draft("a"), draft("b", at_ms=NOW_MS + 1000))
     assert due(waiting) == NOW_MS + TIMEOUT_MS
     late, given_up = waiting.expire(NOW_MS + TIMEOUT_MS)
-    assert ([w.ref for w in late], given_up, names(waiting)) == (["a"], 1, ["b"])
+    assert ([w.ref for w in late], [one.id for one in given_up], names(waiting)) == (["a"], ["a"], ["b"])
     assert due(waiting) == NOW_MS + 1000 + TIMEOUT_MS
     late, given_up = waiting.expire(NOW_MS + 1000 + TIMEOUT_MS)
-    assert ([w.ref for w in late], given_up, due(waiting)) == (["b"], 1, None)
+    assert ([w.ref for w in late], [one.id for one in given_up], due(waiting)) == (["b"], ["b"], None)
 
 
 def test_a_deadline_survives_being_taken_back() -> None:

@@ -11,8 +11,9 @@ from trio.testing import MockClock
 
 from brewd.cafe import commands as c
 from brewd.cafe.directory import Bounds, Directory
-from brewd.cafe.effects import Effect
+from brewd.cafe.effects import Effect, Kept
 from brewd.cafe.room import Room, Rules, step
+from brewd.cafe.standing import Standing
 from brewd.errors import StoreError
 from brewd.runtime.alarm import Alarms
 from brewd.runtime.clock import Clock, rfc3339
@@ -21,7 +22,7 @@ from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import open_supervisor
 from brewd.store.journal import Journal
 from brewd.store.messages import Messages
-from brewd.store.records import Batch, Entry, Message
+from brewd.store.records import Batch, Entry, Message, Recent
 from tests.cafe.rooms import ANN, BOB, CAFE, EPOCH
 from tests.cafe.sockets import Socket
 from tests.sim.store import Direct, Tables
@@ -51,7 +52,14 @@ class Slow(Direct):
 
 
 class Cold:
-    """Nothing is remembered of a café, and nobody observes it."""
+    """Nothing is remembered of a café, nothing is limited in it, and nobody observes it."""
+
+    async def standing(self, cafe_id: str, recent: Recent) -> Standing:
+        await trio.lowlevel.checkpoint()
+        return Standing()
+
+    def note(self, cafe_id: str, kept: Kept) -> None:
+        pass
 
     def touched(self, room: Room) -> None:
         pass
@@ -102,14 +110,14 @@ class House:
 
 @asynccontextmanager
 async def open_house() -> AsyncIterator[House]:
-    house, clock, alarms = House(), Clock(), Alarms()
+    house, clock, alarms, cold = House(), Clock(), Alarms(), Cold()
     messages = Messages(lane=house.wire, pool=house.wire, timeout_s=5.0)
     journal = Journal(store=messages, batch_max=1000)
     async with open_supervisor("root") as root:
         root.spawn("alarms", alarms.run)
         root.spawn("journal", journal.run)
         house.directory = Directory(
-            supervisor=root.group("cafes"), store=messages, journal=journal, warmth=Cold(), clock=clock, ids=Ids(clock), alarms=alarms, quota=house.quota,
+            supervisor=root.group("cafes"), store=messages, journal=journal, standings=cold, keeper=cold, warmth=cold, clock=clock, ids=Ids(clock), alarms=alarms, quota=house.quota,
             rules=Rules(), bounds=Bounds(idle_s=IDLE_S), step=house.step,
         )  # fmt: skip
         yield house

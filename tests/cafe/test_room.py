@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from brewd.cafe import commands as c
+from brewd.cafe.company import RESUME_CHARS_MAX
 from brewd.cafe.effects import Attach, Broadcast, Detach, Reply
 from brewd.cafe.history import HELD_MAX
-from brewd.cafe.room import RESUME_CHARS_MAX, Rules, next_deadline_ms
+from brewd.cafe.room import Rules, next_deadline_ms
 from tests.cafe.rooms import (
     ANN,
     BOB,

@@ -17,14 +17,23 @@ from msgspec.structs import replace
 
 from brewd.cafe import commands as c
 from brewd.cafe import events as e
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Wake
-from brewd.cafe.room import RESUME_CHARS_MAX, TOPICS_GAP_MS, Rules, confirmed, depart, next_deadline_ms, step, taken_back
+from brewd.cafe.company import RESUME_CHARS_MAX
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Record, Refuse, Reply, Tell, Wake
+from brewd.cafe.limits import Terms, limits_of
+from brewd.cafe.looks import index_of
+from brewd.cafe.room import TOPICS_GAP_MS, Rules, confirmed, depart, next_deadline_ms, step, taken_back
+from brewd.cafe.spam import SpamRules
+from brewd.cafe.standing import Standing
+from brewd.config import Bucket, Profile
+from brewd.runtime.clock import from_rfc3339, rfc3339
 from brewd.runtime.quota import Quota
 from brewd.store.records import Batch, Key, Message
 from tests.cafe.rooms import ANN, BOB, CID, EPOCH, MOD, NOW_MS, message, room
 
 RULES = Rules(message_max_chars=20, history=5, presence_grace_ms=30_000, typing_ms=3000, reply_timeout_ms=5000)
 QUOTA = 6
+LIMITS = limits_of(Profile(message=Bucket(per_hour=1800, burst=4, gap_s=0.5), badge_message=Bucket(per_hour=3600, burst=8, gap_s=0)))
+TERMS = Terms(LIMITS, SpamRules(duplicate_ms=3000, words=index_of(["gold"]), raid_chars_min=8, warnings_ms=60_000, mute_ms=20_000))
 FORGOTTEN = {(who.user_id, "old"): message(seq, who) for seq, who in ((1, ANN), (2, BOB))}
 """Stored long ago: Postgres knows these clientMsgIds, the room does not."""
 
@@ -57,11 +66,13 @@ class RoomLaws(RuleBasedStateMachine):
         self.rows = [message(seq, who) for seq, who in ((1, ANN), (2, BOB), (3, CID))]
         self.stored: dict[Key, Message] = dict(FORGOTTEN)
         self.quota = Quota(QUOTA)
-        self.room = room(self.rows, rules=RULES, quota=self.quota)
+        self.room = room(self.rows, rules=RULES, quota=self.quota, standing=Standing(TERMS))
         self.out: Batch | None = None
         self.guests: dict[int, Guest] = {}
         self.lost_ms: dict[str, int] = {}  # users without a device, and until when they are present
         self.present: set[str] = set()  # as the others were told
+        self.muted_ms: dict[str, int] = {}  # users who may not speak, and until when
+        self.silences: list[list[Any]] = []  # each [user, from, until], as it came to be
         self.typing: dict[str, int] = {}  # as the others were told, and when they must have been told otherwise
         self.asked: dict[str, Asked] = {}
         self.first_answers: set[Key] = set()
@@ -102,7 +113,8 @@ class RoomLaws(RuleBasedStateMachine):
 
     @rule(
         nth=st.integers(0, 7),
-        content=st.sampled_from(["espresso", "crema crema", "hi", "what else", " \n", "x" * 21]),
+        content=st.sampled_from(["espresso", "crema crema", "hi", "what else", " \n", "x" * 21, "gold", "HELLO EVERYBODY"])
+        | st.text("abc", min_size=1, max_size=6),
         name=st.sampled_from([None, "a", "b", "old"]),
     )
     def send(self, nth: int, content: str, name: str | None) -> None:
@@ -114,7 +126,9 @@ class RoomLaws(RuleBasedStateMachine):
                 for other in self.asked.values():
                     if other.key == key:
                         other.due_ms = self.now_ms + RULES.reply_timeout_ms
+            muted = guest.who.user_id in self.muted_ms
             self.tell(c.Send(guest.to, guest.who, content, name, ref))
+            assert not (muted and key is None and ref in self.asked), "taken from somebody who is muted"
 
     @rule(nth=st.integers(0, 7), back=st.integers(0, 6))
     def delete(self, nth: int, back: int) -> None:
@@ -161,6 +175,18 @@ class RoomLaws(RuleBasedStateMachine):
             guest.inside = guest.inside and guest.who != who
         self.tell(c.Remove(who.user_id))
 
+    @rule(who=st.sampled_from([ANN, BOB]), ms=st.sampled_from([1, 4000, 40_000]))
+    def mute(self, who: c.Who, ms: int) -> None:
+        self.silence(who.user_id, self.now_ms + ms)
+        effects = self.tell(c.Mute(who.user_id, self.now_ms + ms, "", -1))
+        told = {effect.to for effect in effects if isinstance(effect, Tell)}
+        assert told == self.devices(who), "a device that does not know"
+
+    @rule(who=st.sampled_from([ANN, BOB]))
+    def unmute(self, who: c.Who) -> None:
+        self.free(who.user_id)
+        self.tell(c.Unmute(who.user_id, -1))
+
     @rule(limit=st.integers(0, 60))
     def look(self, limit: int) -> None:
         (who,) = self.tell(c.PresenceQuery(-1))
@@ -179,6 +205,8 @@ class RoomLaws(RuleBasedStateMachine):
             self.now_ms = max(self.now_ms, due_ms)
             for user_id in [user_id for user_id, at_ms in self.lost_ms.items() if at_ms <= self.now_ms]:
                 del self.lost_ms[user_id]
+            for user_id in [user_id for user_id, at_ms in self.muted_ms.items() if at_ms <= self.now_ms]:
+                del self.muted_ms[user_id]
             self.tell(c.Tick())
             again_ms = next_deadline_ms(self.room)
             assert again_ms is None or again_ms > self.now_ms, "a deadline that a tick does not move would ring for ever"
@@ -229,6 +257,17 @@ class RoomLaws(RuleBasedStateMachine):
 
     # The books
 
+    def silence(self, user_id: str, until_ms: int) -> None:
+        self.free(user_id)
+        self.muted_ms[user_id] = until_ms
+        self.silences.append([user_id, self.now_ms, until_ms])
+
+    def free(self, user_id: str) -> None:
+        self.muted_ms.pop(user_id, None)
+        for silence in self.silences:
+            if silence[0] == user_id:
+                silence[2] = min(silence[2], self.now_ms)
+
     def pick(self, nth: int) -> Guest | None:
         return list(self.guests.values())[nth % len(self.guests)] if self.guests else None
 
@@ -244,6 +283,10 @@ class RoomLaws(RuleBasedStateMachine):
         return {guest.to for guest in self.guests.values() if guest.inside and guest.who == who}
 
     def expected_present(self) -> set[str]:
+        """Those the others see."""
+        return self.expected_members() - self.muted_ms.keys()
+
+    def expected_members(self) -> set[str]:
         return {guest.who.user_id for guest in self.guests.values() if guest.inside and not guest.who.staff} | self.lost_ms.keys()
 
     def redact(self, batch: Batch) -> dict[str, Message]:
@@ -268,8 +311,12 @@ class RoomLaws(RuleBasedStateMachine):
                     self.hearing.discard(to)
                 case Reply(to=to, ref=str(ref), data=data):
                     self.answered(self.asked.pop(ref), to, data)
-                case Refuse(to=to, ref=str(ref), code=code):
-                    self.refused(self.asked.pop(ref), to, code)
+                case Refuse(to=to, ref=str(ref), code=code, extras=extras):
+                    self.refused(self.asked.pop(ref), to, code, extras)
+                case Record(action="mute", user_id=user_id, until_ms=int(until_ms)):
+                    self.silence(user_id, until_ms)
+                case Tell(to=to):
+                    assert to in self.hearing
                 case Broadcast(event=event, skip=skip):
                     self.broadcast(event, self.hearing - skip)
                 case Wake():
@@ -285,14 +332,16 @@ class RoomLaws(RuleBasedStateMachine):
                     assert self.guests[to].next_seq == said.seq, "a gap or a repetition"
                     self.guests[to].next_seq += 1
             case e.UsersUpdate(action="join", user=user):
-                assert user.id not in self.present
+                assert user.id not in self.present | self.muted_ms.keys()
                 self.present.add(user.id)
                 assert event.user_count == len(self.present)
             case e.UsersUpdate(action="leave", user=user):
                 self.present.remove(user.id)
                 assert event.user_count == len(self.present)
+            case e.UsersUpdate(user=user):
+                assert user.id not in self.muted_ms
             case e.TypingIndicator(user_id=user_id, is_typing=True):
-                assert user_id not in self.typing
+                assert user_id not in self.typing.keys() | self.muted_ms.keys()
                 self.typing[user_id] = self.now_ms + RULES.typing_ms
                 assert user_id not in {self.guests[to].who.user_id for to in hearing}, "nobody is told what they do themselves"
             case e.TypingIndicator(user_id=user_id):
@@ -317,21 +366,40 @@ class RoomLaws(RuleBasedStateMachine):
         elif asked.kind == "delete":
             assert [row.deleted for row in self.rows if row.id == asked.message_id] == [True]
 
-    def refused(self, asked: Asked, to: int, code: str) -> None:
+    def refused(self, asked: Asked, to: int, code: str, extras: dict[str, Any]) -> None:
         assert asked.to == to
+        if code == "muted":
+            until_ms = self.muted_ms[self.guests[to].who.user_id]
+            assert (extras["until"], extras["retryAfterMs"]) == (rfc3339(until_ms), until_ms - self.now_ms)
+        elif code == "rate_limited":
+            assert extras["retryAfterMs"] > 0
         assert code in {
-            "send": ("not_in_cafe", "forbidden", "invalid_request", "storage_unavailable"),
+            "send": ("not_in_cafe", "forbidden", "invalid_request", "storage_unavailable", "muted", "rate_limited", "spam_blocked"),
             "delete": ("forbidden", "not_found", "storage_unavailable"),
             "status": ("not_in_cafe",),
         }.get(asked.kind, ())
 
     @invariant()
     def the_books_agree(self) -> None:
-        assert self.present == self.expected_present() == set(self.room.presence.members)
+        assert self.present == self.expected_present()
+        assert self.expected_members() == set(self.room.presence.members)
+        assert len(self.room.presence) == len(self.present)
         assert self.quota.used == len(self.room.pending) <= QUOTA
         assert self.room.history.last == len(self.rows)
         assert {row.seq for row in self.rows if row.deleted} == self.told_deleted
         assert self.ready or self.out is not None or not self.room.pending.waiting, "something waits and the journal does not know"
+
+    @invariant()
+    def nobody_said_more_than_they_may(self) -> None:
+        for who in (ANN, BOB):
+            rate = LIMITS.of(who.badge).message
+            times_ms = [from_rfc3339(row.created_at) for row in self.rows[3:] if row.user_id == who.user_id]
+            for first, from_ms in enumerate(times_ms):
+                for count, to_ms in enumerate(times_ms[first:], 1):
+                    assert count <= rate.burst + (to_ms - from_ms) * rate.tokens // rate.period_ms
+        for row in self.rows[3:]:
+            assert "gold" not in row.content
+            assert not [user_id for user_id, from_ms, until_ms in self.silences if user_id == row.user_id and from_ms < from_rfc3339(row.created_at) < until_ms]
 
     @invariant()
     def nobody_waits_or_types_for_ever(self) -> None:

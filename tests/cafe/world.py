@@ -17,9 +17,12 @@ import trio
 from brewd.cafe import commands as c
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.effects import Effect
+from brewd.cafe.ledger import Ledger
+from brewd.cafe.limits import Terms
 from brewd.cafe.ref import CafeRef, CafeStatus
 from brewd.cafe.room import Room, Rules, step
 from brewd.errors import StoreError
+from brewd.people.standings import Standings
 from brewd.runtime.alarm import Alarms
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
@@ -29,6 +32,7 @@ from brewd.store.journal import Journal
 from brewd.store.messages import Messages
 from tests.cafe.rooms import CAFE, EPOCH, NOW_MS
 from tests.cafe.sockets import Socket
+from tests.sim.decisions import Termed
 from tests.sim.store import Direct, Tables
 
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -116,7 +120,7 @@ class Guest:
 class World:
     """`breaks(command)`: whether the step of that command fails. `spoils(room)` may damage a room after each of its steps."""
 
-    def __init__(self, supervisor: Supervisor, *, bounds: Bounds, rules: Rules, pending_max: int) -> None:
+    def __init__(self, supervisor: Supervisor, *, bounds: Bounds, rules: Rules, pending_max: int, terms: Terms) -> None:
         self.tables = Tables()
         for cafe_id in (CAFE, OTHER):
             self.tables.add_cafe(cafe_id, EPOCH)
@@ -129,12 +133,16 @@ class World:
         self.messages = Messages(lane=self.wire, pool=self.wire, timeout_s=10.0)
         self.journal = Journal(store=self.messages, batch_max=1000)
         clock, alarms = Clock(NOW_MS), Alarms()
+        ids = Ids(clock, Random(7).randbytes)
+        self.terms = Termed(terms)
+        self.ledger = Ledger(pg=self.wire, ids=ids)
         supervisor.spawn("alarms", alarms.run, essential=True)
         supervisor.spawn("journal", self.journal.run, essential=True)
+        supervisor.spawn("ledger", self.ledger.run, essential=True)
         self.cafes = supervisor.group("cafes")
         self.directory = Directory(
-            supervisor=self.cafes, store=self.messages, journal=self.journal, warmth=self.mirrored, clock=clock, ids=Ids(clock, Random(7).randbytes),
-            alarms=alarms, quota=self.quota, rules=rules, bounds=bounds, step=self.step,
+            supervisor=self.cafes, store=self.messages, journal=self.journal, warmth=self.mirrored, clock=clock, ids=ids,
+            standings=Standings(pg=self.wire, cafes=self.terms, decisions=self.ledger, clock=clock), keeper=self.ledger, alarms=alarms, quota=self.quota, rules=rules, bounds=bounds, step=self.step,
         )  # fmt: skip
 
     def step(self, room: Room, command: c.Command, now_ms: int) -> list[Effect]:
@@ -174,6 +182,6 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(bounds: Bounds | None = None, rules: Rules | None = None, pending_max: int = 1000) -> AsyncIterator[World]:
+async def open_world(bounds: Bounds | None = None, rules: Rules | None = None, pending_max: int = 1000, terms: Terms | None = None) -> AsyncIterator[World]:
     async with open_supervisor("brewd") as supervisor:
-        yield World(supervisor, bounds=bounds or Bounds(idle_s=60.0), rules=rules or Rules(), pending_max=pending_max)
+        yield World(supervisor, bounds=bounds or Bounds(idle_s=60.0), rules=rules or Rules(), pending_max=pending_max, terms=terms or Terms())

@@ -89,7 +89,6 @@ async def test_a_cafe_is_made_read_and_changed(world: World) -> None:
     ],
 )
 async def test_a_cafe_that_makes_no_sense_is_refused(world: World, fields: dict[str, Any]) -> None:
-    world.cafes._profiles = lambda: frozenset({"standard"})
     cafe = await world.cafe()
     with pytest.raises(Rejected) as caught:
         await world.cafe(**fields)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brewd.runtime.bucket import Rate, Uses, Window, full_in_ms, give, remaining, take, wait_ms
+from brewd.runtime.bucket import Rate, Uses, Window, drawn, full_in_ms, packed, remaining, take, unpacked, wait_ms
 
 rates = st.builds(
     Rate,
     tokens=st.integers(0, 200),
     period_ms=st.sampled_from([1, 7, 1000, 3_600_000, 86_400_000]),
-    burst=st.integers(0, 40),
-    gap_ms=st.integers(0, 40_000),
+    burst=st.one_of(st.integers(0, 4), st.integers(0, 40)),
+    gap_ms=st.one_of(st.just(0), st.integers(0, 40_000)),
 )
 pauses = st.lists(st.one_of(st.just(0), st.integers(0, 100), st.integers(0, 4_000_000)), max_size=120)
 
@@ -73,19 +73,27 @@ def test_looking_changes_nothing(rate: Rate, steps: list[int]) -> None:
         again = take(again, rate, at_ms)
 
 
+@given(rates, st.lists(st.one_of(st.just(0), st.integers(-5000, 100), st.integers(0, 4_000_000)), max_size=120))
+def test_in_one_go_is_the_same_as_asking_first(rate: Rate, steps: list[int]) -> None:
+    """Also when the clock is set back."""
+    uses: Uses | None = None
+    held, now_ms = None, 10_000_000
+    for pause_ms in steps:
+        now_ms = max(0, now_ms + pause_ms)
+        after = drawn(held, rate, now_ms)
+        assert (after is not None) is (wait_ms(uses, rate, now_ms) == 0)
+        if after is not None:
+            uses, held = take(uses, rate, now_ms), after
+            assert unpacked(held) == uses
+            assert packed(uses) == held
+
+
 def test_a_clock_that_is_set_back() -> None:
     rate = Rate(tokens=60, period_ms=3_600_000, burst=2, gap_ms=5000)
     uses = take(take(None, rate, 1_000_000), rate, 1_010_000)
     assert remaining(uses, rate, 0) == 0
     assert wait_ms(uses, rate, 0) == 60_000 - 10_000
     assert take(uses, rate, 0)[1] == 1_010_000
-
-
-def test_a_token_given_back() -> None:
-    rate = Rate(tokens=1, period_ms=1000, burst=1)
-    uses = take(None, rate, 5)
-    assert wait_ms(uses, rate, 5) == 1000
-    assert wait_ms(give(uses, rate), rate, 5) == 0
 
 
 @given(st.integers(0, 12), st.one_of(st.none(), st.integers(1, 10_000)), st.lists(st.integers(0, 3000), max_size=60))

@@ -16,8 +16,10 @@ from brewd.cafe import room as room_module
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.effects import Effect
 from brewd.cafe.history import HELD_MAX
+from brewd.cafe.ledger import Ledger
 from brewd.cafe.ref import CafeRef, State
 from brewd.cafe.room import Room, Rules
+from brewd.people.standings import Standings
 from brewd.runtime.alarm import Alarms
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
@@ -26,6 +28,7 @@ from brewd.runtime.supervisor import open_supervisor
 from brewd.store.journal import Journal, Source
 from brewd.store.messages import Messages
 from brewd.store.records import Message
+from tests.sim.decisions import Termed
 from tests.sim.faults import Weather, Wire
 from tests.sim.home import Request
 from tests.sim.laws import BOUNDED, CONTAINED, Laws, Watched
@@ -48,6 +51,7 @@ class World(Protocol):
     setup: Setup
     trouble: Trouble
     weather: Weather
+    termed: Termed
 
     def gone(self, client: Client, to: int, ref: CafeRef, *, politely: bool) -> None: ...
 
@@ -78,14 +82,17 @@ class Daemon:
         wire = Wire(weather=world.weather, random=self._random, tables=self.laws.tables, trouble=trouble.everywhere, sent=self.laws.sent)
         self.messages = Messages(lane=wire, pool=wire, timeout_s=setup.commit_timeout_s, read_timeout_s=setup.read_timeout_s)
         self.journal = Listening(laws=self.laws, store=self.messages, batch_max=setup.batch_max)
-        alarms = Alarms()
+        alarms, ids = Alarms(), Ids(clock, self._random.randbytes)
+        ledger = Ledger(pg=wire, ids=ids)
+        standings = Standings(pg=wire, cafes=world.termed, decisions=ledger, clock=clock)
         with self._scope:
             async with open_supervisor(f"brewd{self.number}") as root:
                 root.spawn("alarms", alarms.run, essential=True, crashed=self._infrastructure_crashed)
                 root.spawn("journal", self.journal.run, essential=True, crashed=self._infrastructure_crashed)
+                root.spawn("ledger", ledger.run, essential=True, crashed=self._infrastructure_crashed)
                 self.directory = Reporting(
-                    report=self._cafe_crashed, supervisor=root.group("cafes"), store=self.messages, journal=self.journal, warmth=self, clock=clock, ids=Ids(clock, self._random.randbytes),
-                    alarms=alarms, quota=self.quota,
+                    report=self._cafe_crashed, supervisor=root.group("cafes"), store=self.messages, journal=self.journal, standings=standings, keeper=ledger,
+                    warmth=self, clock=clock, ids=ids, alarms=alarms, quota=self.quota,
                     rules=Rules(presence_grace_ms=setup.grace_ms, reply_timeout_ms=setup.reply_timeout_ms),
                     bounds=Bounds(mailbox_max=setup.mailbox_max, idle_s=setup.idle_s), step=self._step,
                 )  # fmt: skip

@@ -105,10 +105,10 @@ def _never_full(self: Mailbox[Any], item: Any) -> bool:
     return True
 
 
-def _forget_the_late(self: Pending, now_ms: int) -> tuple[list[Waiter], int]:
+def _forget_the_late(self: Pending, now_ms: int) -> tuple[list[Waiter], list[Draft]]:
     """Deadlines are noted, and nobody looks at them."""
     self.earliest_ms = None
-    return [], 0
+    return [], []
 
 
 def _keep_one(self: Quota, units: int = 1) -> None:

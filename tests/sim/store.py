@@ -1,4 +1,4 @@
-"""Postgres as the messages see it, in memory: the tables, and every query of `messages.sql` as one atomic function on them.
+"""Postgres as a café sees it, in memory: the tables, and every query of theirs as one atomic function on them.
 
 The real `Messages` runs on it unchanged, since it knows nothing but query names. That the functions do what the SQL does is shown
 by `tests/store/test_messages_contract.py`, which puts the same questions to both.
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from brewd.errors import StoreConflict
+from tests.sim.decisions import Decisions
 
 Key = tuple[str, str]
 
@@ -82,6 +83,7 @@ class Tables:
         self.rows: dict[str, list[Row]] = {}
         self.by_id: dict[str, Row] = {}
         self.by_key: dict[Key, Row] = {}
+        self.decisions = Decisions()
         self._queries: dict[str, Callable[..., list[Any]]] = {
             "line_open": self.line_open,
             "line_commit": self.line_commit,
@@ -92,6 +94,11 @@ class Tables:
             "message_after": self.message_after,
             "message_before": self.message_before,
             "message_author": self.message_author,
+            "message_sent": self.message_sent,
+            "moderation_add": self.decisions.moderation_add,
+            "limit_use_add": self.decisions.limit_use_add,
+            "standing_acts": self.decisions.standing_acts,
+            "standing_used": self.decisions.standing_used,
         }
 
     def add_cafe(self, cafe_id: str, epoch: str) -> None:
@@ -171,6 +178,9 @@ class Tables:
     def message_before(self, cafe_id: str, seq: int, limit: int) -> list[Any]:
         rows = self.rows.get(cafe_id, [])[: max(0, seq - 1)]
         return [copy.copy(row) for row in rows[::-1][:limit]]
+
+    def message_sent(self, cafe_id: str, newest: int, since: datetime) -> list[Any]:
+        return [copy.copy(row) for row in self.rows.get(cafe_id, [])[-newest:] if row.created_at > since]
 
     def message_author(self, message_id: str) -> list[Any]:
         row = self.by_id.get(message_id)

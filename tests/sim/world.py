@@ -21,9 +21,11 @@ from trio.testing import MockClock
 
 from brewd.cafe import actor, directory, history
 from brewd.cafe import commands as c
+from brewd.cafe.limits import Terms
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.room import Room
 from tests.sim.daemon import Daemon
+from tests.sim.decisions import Termed
 from tests.sim.ending import ending
 from tests.sim.faults import Weather
 from tests.sim.laws import LawBroken, Laws
@@ -44,6 +46,7 @@ class World:
         self.cafes = [f"cafe{number}" for number in range(random.randint(1, 3))]
         for cafe_id in self.cafes:
             self.laws.tables.add_cafe(cafe_id, f"epoch-{cafe_id}")
+        self.termed = Termed(Terms())
         self.clients = [self._client(number) for number in range(random.randint(2, 7))]
         self.daemons: list[Daemon] = []
         self.over = False

@@ -36,6 +36,8 @@ profile = "load"
 [limits.profiles.load]
 message = {{ per_hour = 1000000, burst = 1000000, gap_s = 0 }}
 badge_message = {{ per_hour = 1000000, burst = 1000000, gap_s = 0 }}
+[limits.spam]
+enabled = false
 [limits.edge]
 anonymous_per_15min = 0
 failures_per_15min = 0

@@ -156,7 +156,7 @@ ENDPOINTS: Final = (
         body=JoinBody,
         answer=JoinedAnswer,
         status=201,
-        codes=("unauthorized", "token_expired", "join_token_used", "network_check_failed", "not_found", "conflict"),
+        codes=("unauthorized", "token_expired", "join_token_used", "network_check_failed", "banned", "not_found", "conflict"),
     ),
     Endpoint(
         method="POST",
@@ -167,7 +167,7 @@ ENDPOINTS: Final = (
         strangers="judged",
         body=RefreshBody,
         answer=RefreshAnswer,
-        codes=("unauthorized", "user_expired"),
+        codes=("unauthorized", "user_expired", "banned"),
     ),
     Endpoint(
         method="POST",

@@ -23,7 +23,8 @@ Q = TypeVar("Q")
 
 USER: Final = frozenset({"user"})
 BARISTA: Final = frozenset({"barista"})
-STAFF: Final = frozenset({"barista", "moderator"})
+MODERATOR: Final = frozenset({"moderator"})
+STAFF: Final = BARISTA | MODERATOR
 MEMBER: Final = USER | STAFF
 
 _JSON: Final = "application/json"
@@ -125,7 +126,7 @@ def _view(parts: HttpParts, endpoint: Endpoint) -> Callable[..., Awaitable[Respo
 
 
 def _identity(endpoint: Endpoint, caller: gate.Caller) -> Identity | None:
-    """Who the endpoint has to do with. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired`, `forbidden`."""
+    """Who the endpoint has to do with. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired`, `banned`, `forbidden`."""
     if endpoint.roles is None and not endpoint.greets:
         return None
     if caller.refusal is not None:

@@ -53,7 +53,7 @@ def codes_of(endpoint: Endpoint) -> list[str]:
     if endpoint.strangers != "free":
         codes.add("rate_limited")
     if endpoint.roles is not None:
-        codes |= {"unauthorized", "token_expired", "user_expired", "forbidden"}
+        codes |= {"unauthorized", "token_expired", "user_expired", "banned", "forbidden"}
     if endpoint.body is not None:
         codes |= {"invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout"}
     if endpoint.query.__struct_fields__:

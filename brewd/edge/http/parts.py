@@ -9,8 +9,10 @@ from msgspec import Struct
 
 from brewd.config import Config
 from brewd.edge.guard import Guard
+from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.join import Joins
+from brewd.people.moderation import Moderation
 from brewd.people.receipts import Receipts
 from brewd.people.sessions import Sessions
 from brewd.people.staff import Staff
@@ -46,6 +48,8 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     tokens: Tokens
     directory: Directory
+    moderation: Moderation
+    allowances: Allowances
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

@@ -27,7 +27,7 @@ CLOSE_CODES: Final = {
     1013: ("try again later: too many sockets of this user are open", True),
     4001: ("the access token has expired: refresh it, then reconnect", True),
     4002: ("the session was ended", False),
-    4003: ("kicked by a moderator", False),
+    4003: ("kicked by a moderator: do not come back by yourself", False),
     4004: ("banned by a moderator", False),
     4008: ("too slow: reconnect and join with `since`", True),
 }
@@ -54,7 +54,9 @@ _NOTES: Final[dict[type[Struct], str]] = {
 }
 """What the shapes of a frame do not say."""
 
-_TOLD: Final[tuple[type[e.Event], ...]] = (e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Draining)
+_TOLD: Final[tuple[type[e.Event], ...]] = (
+    e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Warned, e.Muted, e.Unmuted, e.Draining,
+)  # fmt: skip
 
 
 def document(public_url: str) -> dict[str, Any]:
@@ -94,7 +96,8 @@ _DESCRIPTION: Final = (
     "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile. "
     "Frames over the limit of a socket (20 a second by default) are not looked at: with a `ref` they are answered `rate_limited` with `retryAfterMs`, without one they are dropped. "
-    "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`."
+    "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`. "
+    "A muted guest hears everything, is not listed and not counted, and is told `moderation:muted` when it begins and with every join until `moderation:unmuted`."
 )
 
 

@@ -25,7 +25,7 @@ from brewd.edge.ws.conduct import Conduct
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound
 from brewd.edge.ws.outbox import FAREWELL_S, Outbox
-from brewd.edge.ws.sockets import TOKEN_EXPIRED, Sockets
+from brewd.edge.ws.sockets import BANNED, TOKEN_EXPIRED, Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
 from brewd.people.sessions import Sessions
 from brewd.people.tokens import Identity
@@ -40,7 +40,8 @@ _GOODBYES = frozenset({1000, 1005})
 """Close codes of a client that means it: `close()` of a browser says 1005, no code at all. A page that is left or reloaded says 1001, and may be back at once."""
 
 TRY_LATER = 1013
-_CLOSE_CODES: Final = {"token_expired": TOKEN_EXPIRED, "rate_limited": TRY_LATER}
+_CLOSE_CODES: Final = {"token_expired": TOKEN_EXPIRED, "banned": BANNED, "rate_limited": TRY_LATER}
+"""Refused tokens that have a close code of their own."""
 
 UNLIMITED: Final = 1 << 30
 """`frames_per_s` of sockets that may send as fast as they can."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from quart_trio import QuartTrio
@@ -10,6 +10,8 @@ from quart_trio import QuartTrio
 from brewd.config import WIDE_OPEN, Config, EdgeLimits, Server
 from brewd.edge.guard import open_guard
 from brewd.edge.http.app import HttpParts, create_app
+from brewd.people.allowances import Allowances
+from brewd.people.moderation import Moderation
 from brewd.people.records import Cafe
 from tests.people.world import World
 
@@ -99,6 +101,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 async def make_site(world: World, server: Server | None = None, edge: EdgeLimits = WIDE_OPEN) -> Site:
     room, state = Room(), State()
+    pg, clock, ids, rooms = world.pg, world.clock, world.ids, cast("Any", room)
     parts = HttpParts(
         config=Config(server=server or Server(public_url="https://cafe.example")),
         clock=world.clock,
@@ -112,6 +115,8 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         sessions=world.sessions,
         tokens=world.tokens,
         directory=room,
+        moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=world.sessions, rooms=rooms, send_away=lambda *_: None),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=world.cafes, rooms=rooms),
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,

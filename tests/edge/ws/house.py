@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from brewd import config as cfg
+from brewd.config_spam import Spam
 from brewd.daemon import Parts, run
 from brewd.people.records import Cafe, Role
 from brewd.people.users import NewUser
@@ -24,7 +26,7 @@ _FREE = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
 
 
 def house_config(data_dir: Path, postgres_dsn: str, redis_url: str) -> cfg.Config:
-    """Ports of its own choice, and no limit on how fast anybody may be."""
+    """Ports of its own choice, and no limit on how fast anybody may be, nor on what they say."""
     return cfg.Config(
         server=cfg.Server(listen=["127.0.0.1:0"]),
         data=cfg.Data(dir=str(data_dir)),
@@ -33,6 +35,7 @@ def house_config(data_dir: Path, postgres_dsn: str, redis_url: str) -> cfg.Confi
         limits=cfg.Limits(
             profiles={"standard": cfg.Profile(message=_FREE, badge_message=_FREE)},
             edge=cfg.WIDE_OPEN,
+            spam=Spam(enabled=False),
         ),
         observe=cfg.Observe(log_level="warning"),
     )
@@ -100,6 +103,13 @@ class House:
             return await raw.response()
         finally:
             await raw.aclose()
+
+    async def api(self, method: str, path: str, body: Any = None, *, by: Person | None = None) -> Response:
+        """One request with a JSON body, `by` somebody, on a connection of its own."""
+        sent = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: cafe.test\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n"
+        bearer = "" if by is None else f"Authorization: Bearer {by.token}\r\n"
+        return await self.http(f"{head}{bearer}\r\n".encode() + sent)
 
     async def open(self, path: str = "/ws", *, then: bytes = b"", **headers: str | None) -> Wire:
         """An upgraded connection on which nothing was heard yet. Raises `Refused`."""

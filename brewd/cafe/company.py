@@ -1,0 +1,135 @@
+"""The company in a room: coming and going, statuses, typing, and what is told of them.
+
+Steps of the room (see `room`). A muted guest hears everything and the others see nothing of them: neither coming nor going, nor
+a status, nor that they type.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brewd.cafe import commands as c
+from brewd.cafe import events as e
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Tell
+from brewd.cafe.presence import Member
+from brewd.cafe.topics import KEPT_MAX
+from brewd.store.records import Message
+
+if TYPE_CHECKING:
+    from brewd.cafe.room import Room
+
+RESUME_CHARS_MAX = 200_000  # a resume that says more than this is answered with the latest messages instead
+
+
+def join(room: Room, command: c.Join, now_ms: int) -> list[Effect]:
+    muting = room.mutes.get(command.who.user_id, now_ms)
+    effects: list[Effect] = []
+    arrived = room.presence.enter(command.to, command.who, now_ms)
+    if arrived is not None:
+        room.presence.hide(arrived, command.who.user_id in room.mutes)
+        effects += users_update(room, "join", arrived)
+    missed = _missed(room, command)
+    answer = e.JoinAnswer(
+        cafe_id=room.cafe_id,
+        epoch=room.epoch,
+        seq=room.history.last,
+        user_count=len(room.presence),
+        users=room.presence.views(),
+        topics=room.topics.top(KEPT_MAX, now_ms),
+        messages=room.history.tail(room.rules.history) if missed is None else missed,
+        recovered=missed is not None,
+        deleted=room.history.deleted_upto(command.since) if command.since is not None else [],
+    )
+    effects += [Attach(command.to), Reply(command.to, command.ref, answer)]
+    return effects if muting is None else [*effects, Tell(command.to, muting.event)]
+
+
+def _missed(room: Room, command: c.Join) -> list[Message] | None:
+    """Everything after the last message the client has; None when that cannot be told without a gap."""
+    if command.since is None or command.epoch not in (None, room.epoch):
+        return None
+    # What the room holds of it is newer than what was read: a message may have been deleted since.
+    earlier = [room.history.get(m.id) or m for m in command.earlier if isinstance(m, Message) and m.seq <= room.history.last]
+    if [m.seq for m in earlier] != list(range(command.since + 1, command.since + 1 + len(earlier))):
+        return None
+    rest = room.history.after(earlier[-1].seq if earlier else command.since)
+    if rest is None or sum(len(m.content) for m in earlier + rest) > RESUME_CHARS_MAX:
+        return None
+    return earlier + rest
+
+
+def rejoin(room: Room, command: c.Rejoin, now_ms: int) -> list[Effect]:
+    room.presence.enter(command.to, command.who, now_ms)
+    member = room.presence.devices.get(command.to)
+    if member is not None:
+        member.set_status(command.status)
+        room.presence.hide(member, command.who.user_id in room.mutes)
+    return []
+
+
+def leave(room: Room, command: c.Leave, now_ms: int) -> list[Effect]:
+    member = room.presence.devices.get(command.to)
+    effects: list[Effect] = [Detach(command.to)]
+    gone = room.presence.leave(command.to)
+    if member is not None and gone is not None:
+        effects += [*stop_typing(room, member), *users_update(room, "leave", gone)]
+    return [*effects, Reply(command.to, command.ref, {})]
+
+
+def drop(room: Room, command: c.Drop, now_ms: int) -> list[Effect]:
+    member = room.presence.devices.get(command.to)
+    room.presence.drop(command.to, now_ms)
+    effects: list[Effect] = [Detach(command.to)]
+    if member is not None and not member.devices:
+        effects += stop_typing(room, member)
+    return effects
+
+
+def remove(room: Room, command: c.Remove, now_ms: int) -> list[Effect]:
+    gone = room.presence.remove(command.user_id)
+    if gone is None:
+        return []
+    return [*(Detach(to) for to in gone.devices), *stop_typing(room, gone), *users_update(room, "leave", gone)]
+
+
+def typing(room: Room, command: c.Typing, now_ms: int) -> list[Effect]:
+    member = room.presence.devices.get(command.to)
+    if member is None or member.hidden:
+        return []
+    if not command.on:
+        return stop_typing(room, member)
+    already = room.typing.pop(member.who.user_id, None)
+    member.typing_until_ms = now_ms + room.rules.typing_ms
+    room.typing[member.who.user_id] = member
+    return [] if already is not None else [_typing_indicator(room, member, on=True)]
+
+
+def stop_typing(room: Room, member: Member) -> list[Effect]:
+    if room.typing.pop(member.who.user_id, None) is None:
+        return []
+    return [_typing_indicator(room, member, on=False)]
+
+
+def set_status(room: Room, command: c.SetStatus, now_ms: int) -> list[Effect]:
+    member = room.presence.devices.get(command.to)
+    if member is None:
+        return [Refuse(command.to, command.ref, "not_in_cafe", "Send join:cafe first.")]
+    changed = member.set_status(command.status)
+    return [*(users_update(room, "status", member) if changed else []), Reply(command.to, command.ref, {})]
+
+
+def presence_query(room: Room, command: c.PresenceQuery, now_ms: int) -> list[Effect]:
+    return [Reply(command.to, None, e.PresenceAnswer(room.cafe_id, len(room.presence), room.presence.seen_views(now_ms)))]
+
+
+def topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effect]:
+    return [Reply(command.to, None, e.TopicsAnswer(room.cafe_id, room.topics.top(command.limit, now_ms)))]
+
+
+def users_update(room: Room, action: str, member: Member, *, hidden: bool | None = None) -> list[Effect]:
+    """What the others are told of a member; `hidden`: as the others saw them before."""
+    return [] if (member.hidden if hidden is None else hidden) else [Broadcast(e.UsersUpdate(room.cafe_id, action, member.view, len(room.presence)))]
+
+
+def _typing_indicator(room: Room, member: Member, *, on: bool) -> Broadcast:
+    return Broadcast(e.TypingIndicator(room.cafe_id, member.who.user_id, member.who.username, on), frozenset(member.devices))

@@ -1,0 +1,100 @@
+"""What one text looks like: whether it shouts, what it links to, whether a key got stuck, which unwanted words are in it. Pure.
+
+Everybody's every message comes by here, and nearly all of them are fine. So `is_plain` asks something cheaper first, after which
+a text that is fine need not be asked the questions, and no regular expression is run at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
+
+from brewd.cafe.folding import words
+
+Index = dict[str, tuple[tuple[str, ...], ...]]
+"""Unwanted words and phrases, each as its words, by the first of them."""
+
+_LOUD: Final = bytes(ord("A") if 0x41 <= byte <= 0x5A else ord(".") if byte in b".:" else 0 for byte in range(256))
+_NOT_CAPITAL: Final = bytes(byte for byte in range(256) if not 0x41 <= byte <= 0x5A)
+_NOT_LETTER: Final = bytes(byte for byte in range(256) if not bytes([byte]).isalpha())
+_ALIKE: Final = bytes(4 * 1000)
+_BETWEEN_LINKS: Final = str.maketrans(dict.fromkeys(",;()<>[]{}|\"'", " "))
+# fmt: off
+_ENDINGS: Final = frozenset([
+    "com", "net", "org", "info", "biz", "xyz", "top", "shop", "site", "online", "club", "live", "link", "click", "app", "dev", "io", "me", "tv", "gg", "ly",
+    "to", "cc", "co", "ai", "ru", "cn", "su", "uk", "us", "eu", "de", "at", "ch", "fr", "it", "es", "nl", "pl",
+])
+# fmt: on
+"""Of names that are links without saying so. Of others, only those that go on with a slash."""
+
+
+def is_plain(text: str, capitals_max: int, links_max: int) -> bool:
+    """Whether it is ASCII, has no more capitals, no more dots and colons, and no character five times in a row. False says nothing."""
+    if not text.isascii():
+        return False
+    raw = text.encode()
+    loud = raw.translate(_LOUD)
+    if loud.count(b"A") > capitals_max or loud.count(b".") > links_max:
+        return False
+    # As one long number: exclusive-or with itself one letter on has a zero byte where two are alike, and so on for three and five.
+    number = int.from_bytes(raw, "big")
+    two = number ^ number >> 8
+    three = two | two >> 8
+    return 0 not in (three | three >> 16).to_bytes(len(raw), "big")
+
+
+def shouts(text: str, percent: int, letters_min: int) -> bool:
+    """More than `percent` of the letters, which are at least `letters_min`, are capitals."""
+    ascii_part = text.encode("ascii", "ignore")
+    at_most = len(ascii_part.translate(None, _NOT_CAPITAL)) + len(text) - len(ascii_part)
+    if at_most * 100 <= percent * max(letters_min, len(ascii_part.translate(None, _NOT_LETTER))):
+        return False
+    capitals = sum(map(str.isupper, text))
+    if capitals * 100 <= percent * letters_min:
+        return False
+    letters = sum(map(str.isalpha, text))
+    return letters >= letters_min and capitals * 100 > percent * letters
+
+
+def links(text: str, links_max: int) -> bool:
+    """More than `links_max` links: `scheme://…`, `www.…`, names with a common ending, names with a path."""
+    if text.count(".") + text.count("://") <= links_max:
+        return False
+    parts = text.translate(_BETWEEN_LINKS).casefold().split()
+    return sum(part.count("://") or _is_name(part) for part in parts) > links_max
+
+
+def repeats(text: str, times: int) -> bool:
+    """One character, not a space, at least `times` in a row."""
+    letters, size = (text.encode(), 1) if text.isascii() else (text.encode("utf-32-be", "surrogatepass"), 4)
+    number = int.from_bytes(letters, "big")
+    if _ALIKE[: size * (times - 1)] not in (number ^ number >> 8 * size).to_bytes(len(letters), "big"):
+        return False
+    return any(not letter.isspace() and sum(1 for _ in run) >= times for letter, run in groupby(text))
+
+
+def unwanted(text: str, index: Index) -> str | None:
+    """The first unwanted word or phrase in it."""
+    said = words(text) if index else []
+    if index.keys().isdisjoint(said):
+        return None
+    for at, word in enumerate(said):
+        for phrase in index.get(word, ()):
+            if tuple(said[at : at + len(phrase)]) == phrase:
+                return " ".join(phrase)
+    return None
+
+
+def index_of(unwanted: Iterable[str]) -> Index:
+    """What `unwanted` looks words up in."""
+    index: Index = {}
+    for phrase in filter(None, (tuple(words(entry)) for entry in unwanted)):
+        index[phrase[0]] = (*index.get(phrase[0], ()), phrase)
+    return index
+
+
+def _is_name(part: str) -> bool:
+    host, _, path = part.partition("/")
+    first, _, ending = host.partition(":")[0].rstrip(".!?").rpartition(".")
+    return first != "" and (first == "www" or first.startswith("www.") or ending in _ENDINGS or path != "")

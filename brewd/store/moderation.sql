@@ -1,0 +1,66 @@
+-- What was decided about people and what they have used: written by the ledger and by moderators, read when a café opens.
+
+-- name: moderation_add
+-- The patron is the user's, or, when the user is gone, the one an earlier decision about them named.
+INSERT INTO moderation_actions (id, cafe_id, action, user_id, username, patron_id, staff_id, staff_name, rule, reason, until_at, message_id, created_at)
+SELECT a.id, a.cafe_id, a.action, a.user_id, a.username,
+    coalesce(c.patron_id, (SELECT m.patron_id FROM moderation_actions m WHERE m.user_id = a.user_id ORDER BY m.created_at DESC LIMIT 1)),
+    s.id, a.staff_name, a.rule, a.reason, a.until_at, a.message_id, a.created_at
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::uuid[], $12::timestamptz[])
+     AS a (id, cafe_id, action, user_id, username, staff_id, staff_name, rule, reason, until_at, message_id, created_at)
+JOIN cafe ON cafe.id = a.cafe_id
+LEFT JOIN customer c ON c.id = a.user_id
+LEFT JOIN staff s ON s.id = a.staff_id
+ON CONFLICT (id) DO NOTHING;
+
+-- name: limit_use_add
+INSERT INTO limit_use (id, cafe_id, user_id, action, session_id, reset, at)
+SELECT u.id, u.cafe_id, u.user_id, u.action, u.session_id, u.reset, u.at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::boolean[], $7::timestamptz[])
+     AS u (id, cafe_id, user_id, action, session_id, reset, at)
+JOIN cafe ON cafe.id = u.cafe_id
+ON CONFLICT (id) DO NOTHING;
+
+-- name: standing_acts
+SELECT action, user_id::text, created_at, until_at, reason FROM moderation_actions
+WHERE cafe_id = $1 AND ((action IN ('mute', 'unmute') AND created_at > $2) OR (action = 'block' AND created_at > $3))
+ORDER BY created_at, id;
+
+-- name: standing_used
+SELECT action, user_id::text, session_id::text, reset, at FROM limit_use WHERE cafe_id = $1 AND at > $2 ORDER BY at, id;
+
+-- name: message_sent
+-- Of the newest $2 messages those since $3, deleted or not: when each token was taken.
+SELECT user_id::text, username, badge, created_at FROM message
+WHERE cafe_id = $1 AND seq > (SELECT l.last_seq FROM cafe_line l WHERE l.cafe_id = $1) - $2::bigint AND created_at > $3 ORDER BY seq;
+
+-- name: moderated_user
+SELECT username FROM customer WHERE cafe_id = $1 AND id = $2
+UNION ALL
+(SELECT username FROM moderation_actions WHERE cafe_id = $1 AND user_id = $2 ORDER BY created_at DESC LIMIT 1);
+
+-- name: moderation_log
+SELECT id::text, action, user_id::text, username, staff_id::text, staff_name, rule, reason, until_at, message_id::text, created_at
+FROM moderation_actions
+WHERE cafe_id = $1 AND ($2::uuid IS NULL OR user_id = $2)
+    AND ($3::uuid IS NULL OR (created_at, id) < (SELECT m.created_at, m.id FROM moderation_actions m WHERE m.id = $3 AND m.cafe_id = $1))
+ORDER BY created_at DESC, id DESC LIMIT $4;
+
+-- name: patron_lock
+SELECT id FROM patron WHERE id = (SELECT patron_id FROM customer WHERE id = $1) FOR UPDATE;
+
+-- name: customer_alike
+SELECT id::text FROM customer WHERE expires_at > $2 AND (id = $1 OR patron_id = (SELECT patron_id FROM customer WHERE id = $1));
+
+-- name: ban_live
+-- Users of those who are banned, as far as their tokens could still be good.
+WITH last AS (
+    SELECT DISTINCT ON (coalesce(patron_id, user_id)) user_id, patron_id, action, until_at FROM moderation_actions
+    WHERE action IN ('ban', 'unban') AND created_at > $2
+    ORDER BY coalesce(patron_id, user_id), created_at DESC, id DESC
+)
+SELECT c.id::text, last.until_at FROM last JOIN customer c ON c.id = last.user_id OR c.patron_id = last.patron_id
+WHERE last.action = 'ban' AND last.until_at > $1 AND c.expires_at > $1;
+
+-- name: ban_of_patron
+SELECT action, until_at FROM moderation_actions WHERE patron_id = $1 AND action IN ('ban', 'unban') ORDER BY created_at DESC, id DESC LIMIT 1;
