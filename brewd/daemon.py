@@ -343,7 +343,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
     methods = build_methods(
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
-        health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls,
+        health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 

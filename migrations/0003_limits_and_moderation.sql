@@ -4,7 +4,7 @@
 ALTER TABLE cafe ADD COLUMN limits_overrides jsonb NOT NULL DEFAULT '{}';
 
 -- The log: who, whom, why, until when. Also what is read back when a café opens, so it outlives every restart.
--- staff_id and staff_name NULL: brewd decided, by `rule`; staff_id alone: the operator, or staff who left. user_id has no foreign key: the log may outlive the user it is about.
+-- n: which of two in the same millisecond came first. staff_id and staff_name NULL: brewd decided, by `rule`; staff_id alone: the operator, or staff who left. user_id has no foreign key: the log may outlive the user it is about.
 CREATE TABLE moderation_actions (
     id          uuid PRIMARY KEY,
     cafe_id     uuid NOT NULL REFERENCES cafe ON DELETE CASCADE,
@@ -18,7 +18,8 @@ CREATE TABLE moderation_actions (
     reason      text NOT NULL DEFAULT '',
     until_at    timestamptz,
     message_id  uuid,
-    created_at  timestamptz NOT NULL
+    created_at  timestamptz NOT NULL,
+    n           bigint GENERATED ALWAYS AS IDENTITY
 );
 
 CREATE INDEX moderation_actions_cafe_idx ON moderation_actions (cafe_id, created_at);

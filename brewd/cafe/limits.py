@@ -5,6 +5,8 @@ Policy, not code: everything here comes from `limits.profiles` in the config and
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -69,17 +71,27 @@ def overridden(profile: Profile, overrides: Overrides) -> Profile:
     """`profile` with single values replaced; None leaves one as it is. Raises `Rejected` (`invalid_request`) naming the value that makes no sense."""
     values = msgspec.to_builtins(profile)
     for name, changes in overrides.items():
-        known = values.get(name)
-        if known is None:
-            raise _invalid(f"limits.{name}", f"there is no such limit; there are {', '.join(values)}")
-        if not (isinstance(changes, dict) and changes.keys() <= known.keys()):
-            raise _invalid(f"limits.{name}", f"takes values for {', '.join(known)} and nothing else")
+        if not isinstance(changes, dict):
+            raise _invalid(f"limits.{name}", "takes a value for each of its names")
+        known = values.get(name, {})
+        for key in changes:
+            if key not in known:
+                raise _unknown(f"{name}.{key}", values)
         values[name] = {**known, **{key: value for key, value in changes.items() if value is not None}}
     try:
         return msgspec.convert(values, type=Profile)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise _invalid(f"limits.{path.rstrip('`')}", problem) from error
+
+
+def _unknown(path: str, values: Mapping[str, Mapping[str, Any]]) -> Rejected:
+    """Says which one may have been meant; where nothing is near, which there are."""
+    known = [f"{name}.{key}" for name, keys in values.items() for key in keys]
+    near = difflib.get_close_matches(path.strip("."), known, n=1)
+    return _invalid(
+        f"limits.{path.strip('.')}", f"there is no such limit; did you mean {near[0]}?" if near else f"there is no such limit; there are {', '.join(known)}"
+    )
 
 
 def _invalid(path: str, detail: str) -> Rejected:

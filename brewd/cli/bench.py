@@ -1,4 +1,4 @@
-"""`brewd bench fanout`: how much a brewd on this machine delivers, at what cost.
+"""`brewd bench fanout|limits`: how much a brewd on this machine delivers, at what cost, and what of that limits and spam rules are.
 
 Each measurement starts a daemon of its own on one core and drives it from another (`bench_load.py`). Nothing that runs already is touched.
 """
@@ -22,6 +22,11 @@ _DESCRIPTION: Final = """\
 Measure the way of a message from one sender to every member of its room, everything switched on, limits set wide.
 Without names or -n, the whole table is run: closed-1k, closed-5k, paced, many-rooms, alone."""
 
+_LIMITS_DESCRIPTION: Final = """\
+What counting and judging messages costs: the same closed loop, in turn against a daemon with wide limits and the spam rules on
+(buckets, gaps, duplicates, raids, and what of that is noted in Redis), and against one with limits.enabled and limits.spam.enabled
+false. Each measurement has a daemon of its own. Without names or -n: closed-1k (each message goes to 100) and alone (to its sender only)."""
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="measure what brewd can do on this machine", description="Measure what brewd can do on this machine.")
@@ -33,20 +38,36 @@ def add_parser(subparsers: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fanout.add_argument("names", metavar="SCENARIO", nargs="*", help="run only these of the table")
-    own = fanout.add_argument_group("a load of your own")
+    load = _add_load(fanout)
+    load.add_argument("--rate", type=options.positive_number, metavar="N", help="paced: messages a second, all rooms together")
+    fanout.add_argument("--curve", action="store_true", help="CPU per delivery from 10 to 1,000 rooms and from 100 to 10,000 sockets")
+    fanout.add_argument("--repeat", type=_positive, default=1, metavar="N", help="measure N times and show the median by CPU per delivery")
+    limits = verbs.add_parser(
+        "limits",
+        parents=[options.json_option()],
+        help="the same load with limits and spam rules, and without",
+        description=_LIMITS_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_load(limits)
+    limits.add_argument("--rounds", type=_positive, default=5, metavar="N", help="pairs of measurements, the order swapped each time (default 5)")
+    limits.set_defaults(rate=None, curve=False)
+
+
+def _add_load(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """What every measurement takes; the group says how a load of one's own is driven."""
+    parser.add_argument("names", metavar="SCENARIO", nargs="*", help="run only these of the table")
+    own = parser.add_argument_group("a load of your own")
     own.add_argument("-n", "--sockets", type=_positive, metavar="N")
     own.add_argument("-r", "--rooms", type=_positive, metavar="N", help="default 10")
     load = own.add_mutually_exclusive_group()
     load.add_argument("-k", "--outstanding", type=_positive, metavar="N", help="closed loop: messages under way in each room (default 4)")
-    load.add_argument("--rate", type=options.positive_number, metavar="N", help="paced: messages a second, all rooms together")
-    fanout.add_argument("--curve", action="store_true", help="CPU per delivery from 10 to 1,000 rooms and from 100 to 10,000 sockets")
-    fanout.add_argument("--seconds", type=options.positive_number, default=4.0, metavar="S", help="length of each measurement (default 4)")
-    fanout.add_argument("--warm", type=options.positive_number, default=1.0, metavar="S", help="under load before it counts (default 1)")
-    fanout.add_argument("--repeat", type=_positive, default=1, metavar="N", help="measure N times and show the median by CPU per delivery")
-    fanout.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and its stores (default 0)")
-    fanout.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
-    fanout.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
+    parser.add_argument("--seconds", type=options.positive_number, default=4.0, metavar="S", help="length of each measurement (default 4)")
+    parser.add_argument("--warm", type=options.positive_number, default=1.0, metavar="S", help="under load before it counts (default 1)")
+    parser.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and its stores (default 0)")
+    parser.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
+    parser.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
+    return load
 
 
 def _positive(text: str) -> int:
@@ -66,25 +87,43 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from brewd.cli import bench_report
+    from brewd.cli import bench_limits, bench_report
     from brewd.cli.bench_daemon import BenchError
 
+    if args.action == "limits" and not args.sockets:
+        args.names = args.names or ["closed-1k", "alone"]
     chosen = _chosen(args)
+    if args.action == "limits" and (paced := [scenario.name for scenario in chosen if not scenario.outstanding]):
+        raise output.Exit(output.USAGE, f"{paced[0]} is paced: it takes as long with limits as without")
     _raise_file_limit(max(scenario.sockets for scenario in chosen))
     results: list[dict[str, Any]] = []
     trouble = False
     for scenario in chosen:
         output.say(f"{scenario.name}: {scenario.text}")
         try:
-            tries = [_measure(scenario, args) for _ in range(args.repeat)]
+            result, measured = (_limits if args.action == "limits" else _fanout)(scenario, args)
         except BenchError as error:
             raise output.Exit(output.FAILED, f"{scenario.name}: {error}") from None
-        results.append(sorted(tries, key=lambda result: result["deliveries_per_cpu_s"])[len(tries) // 2])
-        for remark in bench_report.remarks(results[-1]):
-            output.say(remark)
-            trouble = trouble or not results[-1]["delivered"] or bool(results[-1]["lost"])
-    output.emit(args, {"results": results}, bench_report.table(results))
+        results.append(result)
+        for one in measured:
+            for remark in bench_report.remarks(one):
+                output.say(remark)
+            trouble = trouble or not one["delivered"] or bool(one["lost"]) or (args.action == "limits" and bool(one["refused"]))
+    output.emit(args, {"results": results}, bench_limits.table(results) if args.action == "limits" else bench_report.table(results))
     return output.FAILED if trouble else output.OK
+
+
+def _fanout(scenario: Scenario, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The result, and the measurements to be remarked on."""
+    tries = sorted((_measure(scenario, args) for _ in range(args.repeat)), key=lambda result: result["deliveries_per_cpu_s"])
+    return tries[len(tries) // 2], [tries[len(tries) // 2]]
+
+
+def _limits(scenario: Scenario, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from brewd.cli import bench_limits
+
+    pairs = bench_limits.pairs(lambda limited: _measure(scenario, args, limited=limited), args.rounds)
+    return bench_limits.compared(scenario.name, pairs), [one for pair in pairs for one in pair]
 
 
 def _terminated(number: int, _: object) -> None:
@@ -111,12 +150,12 @@ def _chosen(args: argparse.Namespace) -> list[Scenario]:
     return [table[name] for name in args.names] or list(TABLE)
 
 
-def _measure(scenario: Scenario, args: argparse.Namespace) -> dict[str, Any]:
+def _measure(scenario: Scenario, args: argparse.Namespace, *, limited: bool = True) -> dict[str, Any]:
     from brewd.cli.bench_daemon import bench_daemon
 
     cores = os.sched_getaffinity(0)
     pinned = {args.server_cpu, args.load_cpu} <= cores and args.server_cpu != args.load_cpu
-    with bench_daemon(cpu=args.server_cpu if pinned else None, parent_dir=args.dir) as daemon:
+    with bench_daemon(cpu=args.server_cpu if pinned else None, parent_dir=args.dir, limited=limited) as daemon:
         cafes, tokens = daemon.populate(rooms=scenario.rooms, sockets=scenario.sockets)
         plan = {
             "port": daemon.port,

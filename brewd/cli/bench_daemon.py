@@ -31,10 +31,13 @@ drain_s = 5
 [data]
 dir = {dir}
 [limits]
+enabled = {limited}
 profile = "bench"
 [limits.profiles.bench]
 message = {wide}
 badge_message = {wide}
+[limits.spam]
+enabled = {limited}
 [limits.edge]
 anonymous_per_15min = 0
 failures_per_15min = 0
@@ -76,13 +79,21 @@ class BenchDaemon:
         return cafes, tokens
 
 
+def config_text(data: Path, *, limited: bool) -> str:
+    """The TOML such a daemon runs with: limits that are wide, or none."""
+    return _CONFIG.format(dir=json.dumps(str(data)), wide=_WIDE, limited=json.dumps(limited))
+
+
 @contextmanager
-def bench_daemon(*, cpu: int | None, parent_dir: str | None = None) -> Iterator[BenchDaemon]:
-    """A fresh daemon on `cpu` (None: anywhere), its embedded stores with it; gone with the block, and its data too."""
+def bench_daemon(*, cpu: int | None, parent_dir: str | None = None, limited: bool = True) -> Iterator[BenchDaemon]:
+    """A fresh daemon on `cpu` (None: anywhere), its embedded stores with it; gone with the block, and its data too.
+
+    `limited`: rooms count and judge every message, by limits that are wide. False: they do neither.
+    """
     home = Path(tempfile.mkdtemp(prefix="brewd-bench-", dir=parent_dir))
     home.chmod(0o711)  # the embedded servers may run as another user, who must get through
     config = home / "brewd.toml"
-    config.write_text(_CONFIG.format(dir=json.dumps(str(home / "data")), wide=_WIDE))
+    config.write_text(config_text(home / "data", limited=limited))
     log = home / "log"
     process = _start(config, log, cpu)
     try:

@@ -17,7 +17,25 @@ from brewd.cli import output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_VERBS: Final = ("dev", "serve", "check", "config", "migrate", "status", "ps", "cafe", "staff", "user", "drain", "stop", "bench", "completion")
+_VERBS: Final = (
+    "dev",
+    "serve",
+    "check",
+    "config",
+    "migrate",
+    "status",
+    "ps",
+    "cafe",
+    "staff",
+    "user",
+    "message",
+    "limits",
+    "moderation",
+    "drain",
+    "stop",
+    "bench",
+    "completion",
+)
 
 _EPILOG: Final = (
     "exit codes: 0 ok, 1 failed, 2 usage, 3 daemon unreachable, 4 not found, 5 denied, 6 timed out, 78 bad config.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,19 @@ def client_options() -> argparse.ArgumentParser:
     group.add_argument("--timeout", metavar="S", type=positive_number, default=15.0, help="give up on an answer after this many seconds (default 15)")
     parent.add_argument("--json", action="store_true", help="print the raw result as JSON")
     return parent
+
+
+def cafe_option() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--cafe", metavar="ID", required=True)
+    return parent
+
+
+def duration_s(text: str) -> float:
+    """An argparse type: `90s`, `10m`, `2h` or `3d` in seconds."""
+    if not re.fullmatch(r"[0-9]{1,9}[smhd]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 90s, 10m, 2h or 3d")
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[text[-1]]
 
 
 def positive_number(text: str) -> float:

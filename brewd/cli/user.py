@@ -1,4 +1,4 @@
-"""`brewd user add|list|show|expire`: customers, made ready for support and load tests, and sent home."""
+"""`brewd user add|list|show|expire|kick|ban|unban|mute|unmute`: customers, made ready for support and load tests, sent home, and kept in order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ _COUNT_MAX = 100_000
 _ASKED_AT_ONCE = 1000
 """Users in one request: the daemon answers others in between, and no answer is large."""
 
+_ORDERS = {
+    "kick": ("out of the room, now", "Close every socket of theirs. They may come back: to keep them out, ban them."),
+    "ban": ("out, and kept out", "Out at once, and until then no login of theirs counts and no join with their patron key."),
+    "unban": ("let back in", "Welcome again: with what they have, if that is still good, or with a new receipt."),
+    "mute": ("neither heard nor seen", "Nothing of them is heard or seen until then; they still hear everything."),
+    "unmute": ("heard again", "Heard again from now on, whether an operator, a moderator or the spam rules had muted them."),
+}
+_DEFAULT = {"mute": "24h", "ban": "31d"}
+
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("user", help="customers", description="Customers: for support, and for load tests.")
+    parser = subparsers.add_parser("user", help="customers", description="Customers: for support, for load tests, and to keep order.")
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     client = [options.client_options()]
     add = verbs.add_parser("add", parents=client, help="make ready customers, each with an access token")
@@ -23,6 +32,14 @@ def add_parser(subparsers: Any) -> None:
     verbs.add_parser("list", parents=client, help="list the live ones of a café").add_argument("--cafe", metavar="ID", required=True)
     verbs.add_parser("show", parents=client, help="show one").add_argument("user", metavar="ID")
     verbs.add_parser("expire", parents=client, help="end one's time now").add_argument("user", metavar="ID")
+    for name, (text, description) in _ORDERS.items():
+        order = verbs.add_parser(name, parents=[*client, options.cafe_option()], help=text, description=description)
+        order.add_argument("user", metavar="USER", help="id, or name in the café")
+        order.add_argument("--reason", metavar="TEXT", default="", help="for the log; who is kicked, banned or muted sees it too")
+        if name in _DEFAULT:
+            order.add_argument(
+                "--for", dest="duration_s", metavar="TIME", type=options.duration_s, help=f"like 90s, 10m, 2h, 3d; default {_DEFAULT[name]}, at most 31d"
+            )
 
 
 def _count(text: str) -> int:
@@ -39,8 +56,18 @@ def run(args: argparse.Namespace) -> int:
         rows = [(user["id"], user["username"], user["badgeStatus"], user["expiresAt"]) for user in answer["users"]]
         output.emit(args, answer, output.table(("ID", "NAME", "BADGE", "UNTIL"), rows))
         return output.OK
+    if args.action in _ORDERS:
+        return _order(args)
     answer = options.call(args, f"user.{args.action}", userId=args.user)
     output.emit(args, answer, output.facts(answer["user"].items()))
+    return output.OK
+
+
+def _order(args: argparse.Namespace) -> int:
+    lasting = {"durationS": args.duration_s} if args.action in _DEFAULT else {}
+    answer = options.call(args, f"user.{args.action}", cafeId=args.cafe, user=args.user, reason=args.reason, **lasting)
+    done = answer["action"]
+    output.emit(args, answer, output.facts((name, done[name]) for name in ("action", "userId", "username", "until", "reason")))
     return output.OK
 
 

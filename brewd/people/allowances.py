@@ -81,14 +81,14 @@ class Allowances:
         self._rooms.order(cafe_id, c.SetTerms(await self._cafes.terms(cafe_id)))
         return _differences(self._cafes.profile(before), self._cafes.profile(after))
 
-    async def attempt(self, cafe_id: str, changes: Overrides) -> Trial:
-        """How the last hour's sends would have fared under these values. Changes nothing.
+    async def attempt(self, cafe_id: str, changes: Overrides, *, profile: str | UnsetType | None = UNSET) -> Trial:
+        """How the last hour's sends would have fared after `set` with the same arguments. Changes nothing.
 
         It knows the messages that were sent, deleted ones included, and not what was refused at the time: so it tells exactly what
         stricter limits would have stopped, and of looser ones only that they would have stopped none of these.
         """
         cafe = await self._cafes.get(cafe_id)
-        limits = limits_of(overridden(self._cafes.profile(cafe), changes))
+        limits = limits_of(self._cafes.profile(self._cafes.changed(cafe, _fields(cafe, changes, profile))))
         since_ms = self._clock.now_ms() - HOUR_MS
         earlier = as_datetime(max(0, since_ms - limits.memory_ms))
         rows = await self._pg.fetch("message_sent", cafe_id, TRIED_MAX, earlier)

@@ -47,7 +47,7 @@ class Cafes:
         if "name" not in fields:
             raise invalid("name", "is missing")
         blank = Cafe(id=self._ids.uuid7(), name="", created_ms=self._clock.now_ms())
-        cafe = self._changed(blank, fields)
+        cafe = self.changed(blank, fields)
         await self._pg.execute("cafe_add", *_columns(cafe), as_datetime(cafe.created_ms), self._ids.uuid4())
         self._keep(cafe)
         return cafe
@@ -72,13 +72,13 @@ class Cafes:
 
     async def set(self, cafe_id: str, **fields: Any) -> Cafe:
         """Change the named fields. Raises `Rejected` (`not_found`, `invalid_request`) and `StoreError`."""
-        self._changed(Cafe(id=cafe_id, name="-", created_ms=0), {k: v for k, v in fields.items() if k not in ("latitude", "longitude")})
+        self.changed(Cafe(id=cafe_id, name="-", created_ms=0), {k: v for k, v in fields.items() if k not in ("latitude", "longitude")})
         _, cafe = await self.change(cafe_id, lambda _: fields)
         return cafe
 
     async def change(self, cafe_id: str, fields_for: Callable[[Cafe], dict[str, Any]]) -> tuple[Cafe, Cafe]:
         """Change the fields that `fields_for` makes of the café as it stands; how it was, and how it is. Raises as `set` does."""
-        before, after = await self._pg.transaction(_change, cafe_id, lambda cafe: self._changed(cafe, fields_for(cafe)))
+        before, after = await self._pg.transaction(_change, cafe_id, lambda cafe: self.changed(cafe, fields_for(cafe)))
         self._changes += 1
         self._keep(after)
         return before, after
@@ -124,8 +124,8 @@ class Cafes:
             self._cached.clear()
         self._cached[cafe.id] = cafe
 
-    def _changed(self, cafe: Cafe, fields: dict[str, Any]) -> Cafe:
-        """`cafe` with `fields` on top, everything checked. Pure but for the config it asks for."""
+    def changed(self, cafe: Cafe, fields: dict[str, Any]) -> Cafe:
+        """`cafe` with `fields` on top, as a change would leave it. Raises `Rejected` (`invalid_request`). Pure but for the config it asks for."""
         for name in fields:
             if name not in _FIELDS:
                 raise invalid(name, "unknown field")

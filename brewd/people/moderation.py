@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 import trio
 from msgspec import Struct
@@ -149,6 +150,19 @@ class Moderation:
         who = c.Who(by.staff_id or "", by.name, staff=True, moderator=True)
         answer: DeleteAnswer = await self._rooms.ref(by.cafe_id).ask(c.Delete(who, message_id))
         return answer.message
+
+    async def find(self, cafe_id: str, user: str) -> str:
+        """The id of somebody in this café, given by id or by name, also when they are gone: of several with that name, whoever had it last.
+
+        An id is taken as it is. Raises `Rejected` (`not_found`) for a name, and `StoreError`.
+        """
+        try:
+            return str(UUID(user))
+        except ValueError:
+            found = await self._pg.fetchval("moderated_user_named", cafe_id, user.strip())
+        if found is None:
+            raise Rejected("not_found", f"There is no user named {user!r} in this café.")
+        return str(found)
 
     async def log(self, cafe_id: str, *, user_id: str | None = None, limit: int = 50, before: str | None = None) -> LogPage:
         """What was done in a café, or to one user in it: the newest `limit`, or those before the entry with the id `before`. Raises `StoreError`."""

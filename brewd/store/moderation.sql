@@ -4,13 +4,14 @@
 -- The patron is the user's, or, when the user is gone, the one an earlier decision about them named.
 INSERT INTO moderation_actions (id, cafe_id, action, user_id, username, patron_id, staff_id, staff_name, rule, reason, until_at, message_id, created_at)
 SELECT a.id, a.cafe_id, a.action, a.user_id, a.username,
-    coalesce(c.patron_id, (SELECT m.patron_id FROM moderation_actions m WHERE m.user_id = a.user_id ORDER BY m.created_at DESC LIMIT 1)),
+    coalesce(c.patron_id, (SELECT m.patron_id FROM moderation_actions m WHERE m.user_id = a.user_id ORDER BY m.created_at DESC, m.n DESC LIMIT 1)),
     s.id, a.staff_name, a.rule, a.reason, a.until_at, a.message_id, a.created_at
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::uuid[], $12::timestamptz[])
-     AS a (id, cafe_id, action, user_id, username, staff_id, staff_name, rule, reason, until_at, message_id, created_at)
+     WITH ORDINALITY AS a (id, cafe_id, action, user_id, username, staff_id, staff_name, rule, reason, until_at, message_id, created_at, n)
 JOIN cafe ON cafe.id = a.cafe_id
 LEFT JOIN customer c ON c.id = a.user_id
 LEFT JOIN staff s ON s.id = a.staff_id
+ORDER BY a.n
 ON CONFLICT (id) DO NOTHING;
 
 -- name: limit_use_add
@@ -24,7 +25,7 @@ ON CONFLICT (id) DO NOTHING;
 -- name: standing_acts
 SELECT action, user_id::text, created_at, until_at, reason FROM moderation_actions
 WHERE cafe_id = $1 AND ((action IN ('mute', 'unmute') AND created_at > $2) OR (action = 'block' AND created_at > $3))
-ORDER BY created_at, id;
+ORDER BY created_at, n;
 
 -- name: standing_used
 SELECT action, user_id::text, session_id::text, reset, at FROM limit_use WHERE cafe_id = $1 AND at > $2 ORDER BY at, id;
@@ -39,12 +40,19 @@ SELECT username FROM customer WHERE cafe_id = $1 AND id = $2
 UNION ALL
 (SELECT username FROM moderation_actions WHERE cafe_id = $1 AND user_id = $2 ORDER BY created_at DESC LIMIT 1);
 
+-- name: moderated_user_named
+-- A live one before those who are gone, and those before one who is only known from the log.
+(SELECT id::text FROM customer WHERE cafe_id = $1 AND lower(username) = lower($2) ORDER BY ended_at IS NULL DESC, created_at DESC LIMIT 1)
+UNION ALL
+(SELECT user_id::text FROM moderation_actions WHERE cafe_id = $1 AND lower(username) = lower($2) ORDER BY created_at DESC LIMIT 1)
+LIMIT 1;
+
 -- name: moderation_log
 SELECT id::text, action, user_id::text, username, staff_id::text, staff_name, rule, reason, until_at, message_id::text, created_at
 FROM moderation_actions
 WHERE cafe_id = $1 AND ($2::uuid IS NULL OR user_id = $2)
-    AND ($3::uuid IS NULL OR (created_at, id) < (SELECT m.created_at, m.id FROM moderation_actions m WHERE m.id = $3 AND m.cafe_id = $1))
-ORDER BY created_at DESC, id DESC LIMIT $4;
+    AND ($3::uuid IS NULL OR (created_at, n) < (SELECT m.created_at, m.n FROM moderation_actions m WHERE m.id = $3 AND m.cafe_id = $1))
+ORDER BY created_at DESC, n DESC LIMIT $4;
 
 -- name: patron_lock
 SELECT id FROM patron WHERE id = (SELECT patron_id FROM customer WHERE id = $1) FOR UPDATE;
@@ -57,10 +65,10 @@ SELECT id::text FROM customer WHERE expires_at > $2 AND (id = $1 OR patron_id = 
 WITH last AS (
     SELECT DISTINCT ON (coalesce(patron_id, user_id)) user_id, patron_id, action, until_at FROM moderation_actions
     WHERE action IN ('ban', 'unban') AND created_at > $2
-    ORDER BY coalesce(patron_id, user_id), created_at DESC, id DESC
+    ORDER BY coalesce(patron_id, user_id), created_at DESC, n DESC
 )
 SELECT c.id::text, last.until_at FROM last JOIN customer c ON c.id = last.user_id OR c.patron_id = last.patron_id
 WHERE last.action = 'ban' AND last.until_at > $1 AND c.expires_at > $1;
 
 -- name: ban_of_patron
-SELECT action, until_at FROM moderation_actions WHERE patron_id = $1 AND action IN ('ban', 'unban') ORDER BY created_at DESC, id DESC LIMIT 1;
+SELECT action, until_at FROM moderation_actions WHERE patron_id = $1 AND action IN ('ban', 'unban') ORDER BY created_at DESC, n DESC LIMIT 1;

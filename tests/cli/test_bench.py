@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import Ping, Pong, TextMessage
 
-from brewd.cli import bench_report
+from brewd.cli import bench_daemon, bench_limits, bench_report
 from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError, Joining
 from brewd.cli.bench_load import Load, Plan, percentiles
@@ -205,6 +206,41 @@ def test_a_whole_measurement() -> None:
     assert abs(result["delivered"] - 3 * result["sent"]) <= 3 * 2 * 2 * 2  # what was under way at either end of the measurement
     assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"]
     assert "own" in bench_report.table([result])
+
+
+def test_limits_are_compared_in_pairs_whose_order_changes() -> None:
+    asked: list[bool] = []
+
+    def measure(limited: bool) -> dict[str, Any]:
+        asked.append(limited)
+        return {"deliveries_per_cpu_s": 90.0 if limited else 100.0, "sent": 8 if limited else 10, "server_cpu_s": 2.0}
+
+    result = bench_limits.compared("s", bench_limits.pairs(measure, 3))
+    assert asked == [True, False, False, True, True, False]
+    assert result["median"] == {"deliveries": 0.9, "sends": 0.8}
+    assert result["rounds"][1] == {"on": {"deliveries": 90, "sends": 4}, "off": {"deliveries": 100, "sends": 5}, "ratio": {"deliveries": 0.9, "sends": 0.8}}
+    assert bench_limits.table([result]).splitlines()[-1].split() == ["s", "median", "0.900", "0.800"]
+
+
+def test_what_takes_as_long_with_limits_as_without_is_not_compared(run: Callable[..., Ran]) -> None:
+    ran = run("bench", "limits", "paced")
+    assert (ran.code, ran.out) == (2, "")
+    assert "paced is paced" in ran.err
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_bench_daemon_limits_or_does_not(limited: bool) -> None:
+    """Its config is the whole difference."""
+    config = tomllib.loads(bench_daemon.config_text(Path("/data"), limited=limited))
+    assert (config["limits"]["enabled"], config["limits"]["spam"]["enabled"]) == (limited, limited)
+
+
+def test_limits_are_compared_on_real_daemons() -> None:
+    command = [sys.executable, "-m", "brewd", "bench", "limits", "-n", "4", "-r", "2", "--rounds", "1", "--seconds", "0.5", "--warm", "0.1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["median"]["sends"] > 0
 
 
 def test_told_to_stop_it_leaves_nothing_behind(tmp_path: Path) -> None:

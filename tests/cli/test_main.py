@@ -25,7 +25,25 @@ def test_help_imports_nothing_slow() -> None:
 def test_help_names_every_verb(run: Run) -> None:
     ran = run("--help")
     assert ran.code == 0
-    for verb in ("dev", "serve", "check", "migrate", "status", "ps", "cafe", "staff", "user", "drain", "stop", "config", "bench", "completion"):
+    for verb in (
+        "dev",
+        "serve",
+        "check",
+        "migrate",
+        "status",
+        "ps",
+        "cafe",
+        "staff",
+        "user",
+        "message",
+        "limits",
+        "moderation",
+        "drain",
+        "stop",
+        "config",
+        "bench",
+        "completion",
+    ):
         assert f"\n    {verb}" in ran.out
     assert "78 bad config" in ran.out
 
@@ -44,6 +62,15 @@ def test_version(run: Run) -> None:
         ("status", "--timeout", "0"),
         ("user", "add", "--cafe", "x", "--count", "100001"),
         ("staff", "add", "--role", "boss"),
+        ("limits", "set", "--cafe", "x", "message.per_hour"),
+        ("limits", "set", "--cafe", "x", "message.per_hour=many"),
+        ("limits", "set", "--cafe", "x", "message.gap_s=nan"),
+        ("limits", "try", "--cafe", "x", "message.gap_s=1e999"),
+        ("limits", "reset", "--cafe", "x", "Otter", "--action", "shout"),
+        ("user", "mute", "--cafe", "x", "Otter", "--for=-5m"),
+        ("user", "ban", "--cafe", "x", "Otter", "--for", "soon"),
+        ("user", "kick", "--cafe", "x", "Otter", "--for", "2h"),
+        ("moderation", "log", "--cafe", "x", "--limit", "0"),
     ],
 )
 def test_what_cannot_be_understood_is_usage(run: Run, argv: tuple[str, ...]) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from brewd.cafe.commands import Command
+from brewd.cafe.ref import CafeRef
+from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.join import JoinAnswer, JoinRequest, Joins
 from brewd.people.keys import KeyRing
+from brewd.people.moderation import Moderation, Moderator
 from brewd.people.passwords import Passwords
 from brewd.people.receipts import Printed, Receipts
 from brewd.people.records import Cafe
@@ -23,6 +27,23 @@ USER_TTL_S = 86_400
 JOIN_TTL_S = 900
 
 
+class Rooms:
+    """What the rooms and the sockets are told. No room is there to answer."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, Command]] = []
+        self.away: list[tuple[str, int, str]] = []
+
+    def order(self, cafe_id: str, command: Command) -> None:
+        self.orders.append((cafe_id, command))
+
+    def ref(self, cafe_id: str) -> CafeRef:
+        raise AssertionError(f"nobody asks {cafe_id}")
+
+    def send_away(self, user_id: str, code: int, reason: str) -> None:
+        self.away.append((user_id, code, reason))
+
+
 class World(Struct, frozen=True, kw_only=True):
     pg: Postgres
     clock: Clock
@@ -35,6 +56,13 @@ class World(Struct, frozen=True, kw_only=True):
     receipts: Receipts
     joins: Joins
     users: Users
+    rooms: Rooms
+    moderation: Moderation
+    allowances: Allowances
+
+    async def moderator(self, cafe: Cafe) -> Moderator:
+        member = await self.staff.add(cafe.id, f"Mo {len(await self.staff.list(cafe.id))}", "moderator", "pw")
+        return Moderator(cafe.id, member.name, member.id)
 
     async def cafe(self, **fields: object) -> Cafe:
         return await self.cafes.add(**{"name": "Corner", **fields})
@@ -55,6 +83,7 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
     tokens = Tokens(clock=clock, ids=ids, keys=keys, access_ttl_s=ACCESS_TTL_S)
     sessions = Sessions(pg=pg, clock=clock, ids=ids, tokens=tokens, user_ttl_s=USER_TTL_S)
     cafes = Cafes(pg=pg, clock=clock, ids=ids)
+    rooms = Rooms()
     hasher = Passwords(time_cost=1, memory_kib=64)
     return World(
         pg=pg,
@@ -68,4 +97,7 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
         receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url="https://cafe.example", ttl_s=JOIN_TTL_S),
         joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
         users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
+        rooms=rooms,
+        moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=rooms.send_away),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=cafes, rooms=rooms),
     )

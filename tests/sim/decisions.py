@@ -30,10 +30,10 @@ class Decisions:
     def standing_acts(self, cafe_id: str, since: datetime, blocked_since: datetime) -> list[Any]:
         kinds = {"mute": since, "unmute": since, "block": blocked_since}
         rows = [row for row in self.acts if row["cafe_id"] == cafe_id and row["action"] in kinds and row["created_at"] > kinds[row["action"]]]
-        return sorted(rows, key=lambda row: (row["created_at"], row["id"]))
+        return sorted(rows, key=lambda row: row["created_at"])
 
     def standing_used(self, cafe_id: str, since: datetime) -> list[Any]:
-        return sorted((row for row in self.uses if row["cafe_id"] == cafe_id and row["at"] > since), key=lambda row: (row["at"], row["id"]))
+        return sorted((row for row in self.uses if row["cafe_id"] == cafe_id and row["at"] > since), key=lambda row: row["at"])
 
 
 class Termed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from brewd.edge.control.cafes import cafe_methods
+from brewd.edge.control.limits import limits_methods
+from brewd.edge.control.moderation import moderation_methods
 from brewd.edge.control.operations import operation_methods
 from brewd.edge.control.people import staff_methods, user_methods
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from brewd.config import Config
     from brewd.edge.control.server import Method
     from brewd.edge.networks import Networks
+    from brewd.people.allowances import Allowances
     from brewd.people.cafes import Cafes
+    from brewd.people.moderation import Moderation
     from brewd.people.staff import Staff
     from brewd.people.users import Users
     from brewd.runtime.supervisor import Supervisor
@@ -28,6 +32,8 @@ def build_methods(
     staff: Staff,
     users: Users,
     directory: Directory,
+    moderation: Moderation,
+    allowances: Allowances,
     supervisor: Supervisor,
     config: Config,
     health: Callable[[], Awaitable[dict[str, Any]]],
@@ -45,4 +51,6 @@ def build_methods(
         **cafe_methods(cafes=cafes, networks=networks, directory=directory),
         **staff_methods(staff=staff, cafes=cafes),
         **user_methods(users=users, cafes=cafes),
+        **moderation_methods(moderation=moderation, cafes=cafes),
+        **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
     }
