@@ -6,6 +6,8 @@ used, so the room remembers those who matter. One number holds a message bucket,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from brewd.cafe.limits import Action, Limits
@@ -65,9 +67,13 @@ class Buckets:
             self._sweep(now_ms)
         return True
 
-    def charge_message(self, user_id: str, badge: str | None, at_ms: int) -> None:
-        """The same for one that was sent, whatever there is now."""
-        self.put(user_id, packed(bucket.take(unpacked(self.messages.get(user_id)), self.limits.of(badge).message, at_ms)))
+    def charge_messages(self, user_id: str, sent: Iterable[tuple[int, bool]]) -> None:
+        """The same for some that were sent (when, and with a badge or without), whatever there is now."""
+        uses = unpacked(self.messages.get(user_id))
+        plain, badge = self.limits.plain.message, self.limits.badge.message
+        for at_ms, badged in sent:
+            uses = bucket.take(uses, badge if badged else plain, at_ms)
+        self.put(user_id, None if uses is None else packed(uses))
 
     def put(self, user_id: str, before: Packed | None) -> None:
         """Go back to what was before."""

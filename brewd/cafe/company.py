@@ -1,7 +1,7 @@
 """The company in a room: coming and going, statuses, typing, and what is told of them.
 
 Steps of the room (see `room`). A muted guest hears everything and the others see nothing of them: neither coming nor going, nor
-a status, nor that they type.
+a status, nor that they type. Of nobody are they told more than `signs` lets through.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ RESUME_CHARS_MAX = 200_000  # a resume that says more than this is answered with
 def join(room: Room, command: c.Join, now_ms: int) -> list[Effect]:
     muting = room.mutes.get(command.who.user_id, now_ms)
     effects: list[Effect] = []
+    if not command.who.staff and command.who.user_id not in room.presence.members:
+        wait_ms = _sign_wait_ms(room, command.who.user_id, now_ms)
+        if wait_ms:
+            return [_slower(command.to, command.ref, wait_ms)]
     arrived = room.presence.enter(command.to, command.who, now_ms)
     if arrived is not None:
         room.presence.hide(arrived, command.who.user_id in room.mutes)
@@ -98,9 +102,12 @@ def typing(room: Room, command: c.Typing, now_ms: int) -> list[Effect]:
         return []
     if not command.on:
         return stop_typing(room, member)
-    already = room.typing.pop(member.who.user_id, None)
+    user_id = member.who.user_id
+    if user_id not in room.typing and _sign_wait_ms(room, user_id, now_ms):
+        return []
+    already = room.typing.pop(user_id, None)
     member.typing_until_ms = now_ms + room.rules.typing_ms
-    room.typing[member.who.user_id] = member
+    room.typing[user_id] = member
     return [] if already is not None else [_typing_indicator(room, member, on=True)]
 
 
@@ -114,6 +121,10 @@ def set_status(room: Room, command: c.SetStatus, now_ms: int) -> list[Effect]:
     member = room.presence.devices.get(command.to)
     if member is None:
         return [Refuse(command.to, command.ref, "not_in_cafe", "Send join:cafe first.")]
+    if command.status != member.status and not member.hidden:
+        wait_ms = _sign_wait_ms(room, member.who.user_id, now_ms)
+        if wait_ms:
+            return [_slower(command.to, command.ref, wait_ms)]
     changed = member.set_status(command.status)
     return [*(users_update(room, "status", member) if changed else []), Reply(command.to, command.ref, {})]
 
@@ -129,6 +140,16 @@ def topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effect
 def users_update(room: Room, action: str, member: Member, *, hidden: bool | None = None) -> list[Effect]:
     """What the others are told of a member; `hidden`: as the others saw them before."""
     return [] if (member.hidden if hidden is None else hidden) else [Broadcast(e.UsersUpdate(room.cafe_id, action, member.view, len(room.presence)))]
+
+
+def _sign_wait_ms(room: Room, user_id: str, now_ms: int) -> int:
+    """0: the others may be told one thing more of this guest."""
+    return 0 if room.buckets is None else room.signs.take(user_id, now_ms)
+
+
+def _slower(to: int, ref: c.Ref, wait_ms: int) -> Refuse:
+    detail = f"You came, went, typed or changed your status too often. Again in {-(-wait_ms // 1000)} s."
+    return Refuse(to, ref, "rate_limited", detail, {"retryAfterMs": wait_ms, "limit": "signs"})
 
 
 def _typing_indicator(room: Room, member: Member, *, on: bool) -> Broadcast:

@@ -54,6 +54,7 @@ class Ledger:
         self._at_once = BATCH_MAX
         self._woken = trio.Event()
         self._written = trio.Event()
+        self._in_ms = ("", 0)
 
     def __len__(self) -> int:
         """How many wait to be written."""
@@ -66,8 +67,15 @@ class Ledger:
         if len(self._pending) >= self._pending_max:
             log.error("not_kept", cafe=cafe_id, decision=repr(kept), hint="Postgres does not take what is decided; see health")
             return
-        self._pending.append(_Noted(self._ids.uuid7(), cafe_id, kept))
+        self._pending.append(_Noted(self._id(), cafe_id, kept))
         self._woken.set()
+
+    def _id(self) -> str:
+        """Greater than the one before: what was decided in one millisecond is read back in its order (a counter after RFC 9562, section 6.2)."""
+        id = self._ids.uuid7()
+        ms, count = self._in_ms
+        self._in_ms = id[:13], count + 1 if id[:13] == ms else 0
+        return f"{id[:15]}{self._in_ms[1] & 0xFFF:03x}{id[18:]}"
 
     async def settled(self, cafe_id: str | None = None) -> None:
         """Return when what was noted of this café (None: of all) is written. Raises `StoreError` after `SETTLE_S`."""

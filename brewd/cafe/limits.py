@@ -73,7 +73,9 @@ def overridden(profile: Profile, overrides: Overrides) -> Profile:
     for name, changes in overrides.items():
         if not isinstance(changes, dict):
             raise _invalid(f"limits.{name}", "takes a value for each of its names")
-        known = values.get(name, {})
+        known = values.get(name)
+        if known is None:
+            raise _unknown(f"{name}.{next(iter(changes), '')}".rstrip("."), values)
         for key in changes:
             if key not in known:
                 raise _unknown(f"{name}.{key}", values)

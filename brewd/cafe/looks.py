@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
-from brewd.cafe.folding import words
+from brewd.cafe.folding import folded, seen, words
 
 Index = dict[str, tuple[tuple[str, ...], ...]]
 """Unwanted words and phrases, each as its words, by the first of them."""
@@ -53,12 +53,13 @@ def shouts(text: str, percent: int, letters_min: int) -> bool:
     capitals = sum(map(str.isupper, text))
     if capitals * 100 <= percent * letters_min:
         return False
-    letters = sum(map(str.isalpha, text))
+    letters = sum(letter.isalpha() or letter.isupper() for letter in text)  # 🅰 is a capital and yet no letter
     return letters >= letters_min and capitals * 100 > percent * letters
 
 
 def links(text: str, links_max: int) -> bool:
     """More than `links_max` links: `scheme://…`, `www.…`, names with a common ending, names with a path."""
+    text = folded(text)
     if text.count(".") + text.count("://") <= links_max:
         return False
     parts = text.translate(_BETWEEN_LINKS).casefold().split()
@@ -67,6 +68,7 @@ def links(text: str, links_max: int) -> bool:
 
 def repeats(text: str, times: int) -> bool:
     """One character, not a space, at least `times` in a row."""
+    text = seen(text)
     letters, size = (text.encode(), 1) if text.isascii() else (text.encode("utf-32-be", "surrogatepass"), 4)
     number = int.from_bytes(letters, "big")
     if _ALIKE[: size * (times - 1)] not in (number ^ number >> 8 * size).to_bytes(len(letters), "big"):
@@ -97,4 +99,4 @@ def index_of(unwanted: Iterable[str]) -> Index:
 def _is_name(part: str) -> bool:
     host, _, path = part.partition("/")
     first, _, ending = host.partition(":")[0].rstrip(".!?").rpartition(".")
-    return first != "" and (first == "www" or first.startswith("www.") or ending in _ENDINGS or path != "")
+    return first.strip(".") == first != "" and (first == "www" or first.startswith("www.") or ending in _ENDINGS or path != "")

@@ -26,6 +26,7 @@ from brewd.cafe.limits import Terms
 from brewd.cafe.moderation import Mutes
 from brewd.cafe.pending import Pending
 from brewd.cafe.presence import Member, Presence
+from brewd.cafe.signs import Signs
 from brewd.cafe.spam import Spam
 from brewd.cafe.standing import Standing, restore
 from brewd.cafe.topics import KEPT_MAX, Topics
@@ -61,6 +62,7 @@ class Room:
         "presence",
         "quota",
         "rules",
+        "signs",
         "spam",
         "topics",
         "topics_dirty",
@@ -95,6 +97,7 @@ class Room:
         self.buckets: Buckets | None = None
         self.spam: Spam | None = None
         self.mutes = Mutes()
+        self.signs = Signs()
         if standing is not None:
             self.set_terms(standing.terms)
             restore(self, standing, now_ms)

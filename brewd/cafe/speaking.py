@@ -66,6 +66,8 @@ def delete(room: Room, command: c.Delete, now_ms: int) -> list[Effect]:
     held = room.history.get(command.message_id)
     if held is not None and held.user_id != command.who.user_id and not command.who.moderator:
         return [Refuse(command.to, command.ref, "forbidden", "Only its author or a moderator can delete a message.")]
+    if held is not None and held.deleted:  # as often as one likes, but not at the cost of the store
+        return [Reply(command.to, command.ref, e.DeleteAnswer(held) if command.to < 0 else {})]
     if not room.quota.take():
         return [no_storage(Waiter(command.to, command.ref))]
     return _put(room, _draft(room, command.who, command.message_id, None, now_ms), Waiter(command.to, command.ref))
@@ -126,7 +128,7 @@ def _uncharge(room: Room, buckets: Buckets, gone: list[Draft]) -> None:
         buckets.put(user_id, min([first, *still[:1]], key=_accepted).before)
         for draft in still:
             draft.before = buckets.messages.get(user_id)
-            buckets.charge_message(user_id, draft.who.badge, draft.accepted_ms)
+            buckets.charge_messages(user_id, [(draft.accepted_ms, draft.who.badge is not None)])
 
 
 def _accepted(draft: Draft) -> tuple[int, ...]:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Sent(Struct, frozen=True):
-    """A message that took a token."""
+    """The messages of one author that took a token: when, in the order of time, and with a badge or without."""
 
     user_id: str
-    badge: str | None
-    at_ms: int
+    at_ms: list[int]
+    badged: list[bool]
 
 
 class Reset(Struct, frozen=True):
@@ -49,7 +49,7 @@ class Act(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """Each list is in the order of time. `sent` reaches back as far as `Limits.memory_ms`."""
+    """Everything but `sent` is in the order of time; that has one for each author, and reaches back as far as `Limits.memory_ms`."""
 
     terms: Terms = Terms()
     sent: tuple[Sent, ...] = ()
@@ -63,8 +63,8 @@ def restore(room: Room, standing: Standing, now_ms: int) -> None:
     if room.buckets is not None:
         reset_ms = {(reset.user_id, reset.action): reset.at_ms for reset in standing.resets}
         for sent in standing.sent:
-            if sent.at_ms > _last_reset_ms(reset_ms, sent.user_id, "message"):
-                room.buckets.charge_message(sent.user_id, sent.badge, sent.at_ms)
+            since_ms = _last_reset_ms(reset_ms, sent.user_id, "message")
+            room.buckets.charge_messages(sent.user_id, [(at_ms, badged) for at_ms, badged in zip(sent.at_ms, sent.badged, strict=True) if at_ms > since_ms])
         for used in standing.used:
             if used.at_ms > _last_reset_ms(reset_ms, used.user_id, used.action):
                 room.buckets.take_rare(used.action, used.user_id, used.session_id, used.at_ms)

@@ -6,7 +6,6 @@ room, if it is open; what people have used they have used.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -14,21 +13,20 @@ import trio
 from msgspec import UNSET, Struct, UnsetType
 
 from brewd.cafe import commands as c
-from brewd.cafe.buckets import Buckets
-from brewd.cafe.limits import ACTIONS, HOUR_MS, Action, Overrides, limits_of, overridden
+from brewd.cafe.limits import ACTIONS, HOUR_MS, Action, Limits, Overrides, limits_of, overridden
 from brewd.config import Profile
 from brewd.errors import Rejected
 from brewd.people.cafes import Cafes
 from brewd.people.moderation import Moderator, Rooms
 from brewd.people.records import Cafe, invalid
-from brewd.runtime.clock import Clock, as_datetime, as_ms
+from brewd.runtime import bucket
+from brewd.runtime.bucket import Packed
+from brewd.runtime.clock import Clock, as_datetime
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
 
 TRIED_MAX: Final = 20_000
 """Messages a trial looks at, the newest: it says when there were more."""
-
-_TRIED_AT_ONCE: Final = 500
 
 
 class LimitChange(Struct, frozen=True):
@@ -92,20 +90,16 @@ class Allowances:
         since_ms = self._clock.now_ms() - HOUR_MS
         earlier = as_datetime(max(0, since_ms - limits.memory_ms))
         rows = await self._pg.fetch("message_sent", cafe_id, TRIED_MAX, earlier)
-        buckets, names = Buckets(limits), dict[str, str]()
-        sends, refused = Counter[str](), Counter[str]()
-        for at, row in enumerate(rows):
-            if at % _TRIED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-            user_id, badge, at_ms = row["user_id"], row["badge"], as_ms(row["created_at"])
-            counts = at_ms > since_ms
-            sends[user_id] += counts
-            if not buckets.take_message(user_id, badge, at_ms) and counts:
-                refused[user_id] += 1
-                names[user_id] = row["username"]
-        senders = tuple(Sender(user_id, names[user_id], sends[user_id], count) for user_id, count in refused.most_common())
-        complete = len(rows) < TRIED_MAX or as_ms(rows[0]["created_at"]) <= since_ms
-        return Trial(since_ms, sends.total(), refused.total(), senders, complete)
+        senders, sends = list[Sender](), 0
+        for row in rows:
+            await trio.lowlevel.checkpoint()
+            sent = list(zip(row["at_ms"], row["badged"], strict=True))
+            counted = sum(at_ms > since_ms for at_ms, _ in sent)
+            senders.append(Sender(row["user_id"], row["username"], counted, _refused(limits, sent, since_ms)))
+            sends += counted
+        senders = sorted((sender for sender in senders if sender.refused), key=lambda sender: (-sender.refused, sender.username))
+        complete = sum(len(row["at_ms"]) for row in rows) < TRIED_MAX or min(row["at_ms"][0] for row in rows) <= since_ms
+        return Trial(since_ms, sends, sum(sender.refused for sender in senders), tuple(senders), complete)
 
     async def reset(self, by: Moderator, user_id: str, action: str | None = None) -> None:
         """Give a user of the moderator's café everything back: of one action, or of all."""
@@ -124,6 +118,19 @@ def _action(name: str | None) -> Action | None:
     if name is not None:
         raise invalid("action", f"there is no action {name!r}; there are {', '.join(ACTIONS)}")
     return None
+
+
+def _refused(limits: Limits, sent: list[tuple[int, bool]], since_ms: int) -> int:
+    """How many of one user's sends after `since_ms` would have been refused; what is refused takes no token."""
+    held: Packed | None = None
+    refused = 0
+    for at_ms, badged in sent:
+        after = bucket.drawn(held, (limits.badge if badged else limits.plain).message, at_ms)
+        if after is not None:
+            held = after
+        elif at_ms > since_ms:
+            refused += 1
+    return refused
 
 
 def _fields(cafe: Cafe, changes: Overrides, profile: str | UnsetType | None) -> dict[str, Any]:

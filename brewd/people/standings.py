@@ -65,11 +65,17 @@ class Standings:
     async def _sent(self, cafe_id: str, recent: Sequence[Message], now_ms: int, limits: Limits) -> tuple[Sent, ...]:
         """The messages that still count. Mostly those that are at hand already."""
         since_ms = max(0, now_ms - limits.memory_ms)
-        sent = [Sent(m.user_id, m.badge, from_rfc3339(m.created_at)) for m in recent]
-        if recent and recent[0].seq > 1 and sent[0].at_ms > since_ms:
+        if recent and recent[0].seq > 1 and from_rfc3339(recent[0].created_at) > since_ms:
             rows = await self._pg.fetch("message_sent", cafe_id, SENT_MAX, as_datetime(since_ms), timeout_s=TIMEOUT_S)
-            sent = [Sent(row["user_id"], row["badge"], as_ms(row["created_at"])) for row in rows]
-        return tuple(one for one in sent if one.at_ms > since_ms)
+            return tuple(Sent(row["user_id"], row["at_ms"], row["badged"]) for row in rows)
+        by_author: dict[str, Sent] = {}
+        for message in recent:
+            at_ms = from_rfc3339(message.created_at)
+            if at_ms > since_ms:
+                sent = by_author.setdefault(message.user_id, Sent(message.user_id, [], []))
+                sent.at_ms.append(at_ms)
+                sent.badged.append(message.badge is not None)
+        return tuple(by_author.values())
 
 
 def _act(row: Mapping[str, Any]) -> Act:

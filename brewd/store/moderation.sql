@@ -31,9 +31,12 @@ ORDER BY created_at, n;
 SELECT action, user_id::text, session_id::text, reset, at FROM limit_use WHERE cafe_id = $1 AND at > $2 ORDER BY at, id;
 
 -- name: message_sent
--- Of the newest $2 messages those since $3, deleted or not: when each token was taken.
-SELECT user_id::text, username, badge, created_at FROM message
-WHERE cafe_id = $1 AND seq > (SELECT l.last_seq FROM cafe_line l WHERE l.cafe_id = $1) - $2::bigint AND created_at > $3 ORDER BY seq;
+-- Of the newest $2 messages those since $3, deleted or not, a row for each author: when each token was taken, in ms, and by whom with a badge.
+SELECT user_id::text, max(username) AS username, array_agg((extract(epoch FROM created_at) * 1000)::bigint ORDER BY seq) AS at_ms,
+    array_agg(badge IS NOT NULL ORDER BY seq) AS badged
+FROM message
+WHERE cafe_id = $1 AND seq > (SELECT l.last_seq FROM cafe_line l WHERE l.cafe_id = $1) - $2::bigint AND created_at > $3
+GROUP BY user_id;
 
 -- name: moderated_user
 SELECT username FROM customer WHERE cafe_id = $1 AND id = $2

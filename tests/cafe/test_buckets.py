@@ -206,7 +206,7 @@ def test_a_token_given_back_by_a_reset_is_not_given_back_again() -> None:
 
 
 def test_a_restart_knows_what_was_sent_and_what_was_given_back() -> None:
-    sent = (Sent(ANN.user_id, None, NOW_MS - 60_000), Sent(BOB.user_id, "regular", NOW_MS - 1), Sent(ANN.user_id, None, NOW_MS - 30_000))
+    sent = (Sent(ANN.user_id, [NOW_MS - 60_000, NOW_MS - 30_000], [False, False]), Sent(BOB.user_id, [NOW_MS - 1], [True]))
     used = (Used("poke", ANN.user_id, STAY, NOW_MS - DAY_MS + 1), Used("agent", ANN.user_id, STAY, NOW_MS - 1000))
     cafe = limited(sent=sent, used=used, resets=(Reset(BOB.user_id, "message", NOW_MS), Reset(ANN.user_id, "poke", NOW_MS - DAY_MS)))
     # Two taken, and half an hour's thirtieth part back for each of the last two half minutes.
@@ -248,8 +248,12 @@ class Story:
 
     def open(self) -> None:
         """From Postgres, and from nothing else: as when Redis was lost."""
-        memory_ms = self.limits.memory_ms
-        sent = tuple(Sent(m.user_id, m.badge, at_ms) for m in self.rows if (at_ms := from_rfc3339(m.created_at)) > self.now_ms - memory_ms)
+        since_ms = self.now_ms - self.limits.memory_ms
+        counted = [(m.user_id, at_ms, m.badge is not None) for m in self.rows if (at_ms := from_rfc3339(m.created_at)) > since_ms]
+        sent = tuple(
+            Sent(who.user_id, [at_ms for one, at_ms, _ in counted if one == who.user_id], [badged for one, _, badged in counted if one == who.user_id])
+            for who in (ANN, BOB)
+        )
         self.out: Batch | None = None
         self.room = room(self.rows, now_ms=self.now_ms, standing=Standing(Terms(self.limits), sent=sent, resets=tuple(self.resets)))
         play(self.room, c.Join(1, ANN), c.Join(2, BOB), at_ms=self.now_ms)

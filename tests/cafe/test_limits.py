@@ -49,9 +49,9 @@ def test_single_values_are_replaced_and_the_others_stay() -> None:
 @pytest.mark.parametrize(
     ("overrides", "path"),
     [
-        ({"mesage": {"per_hour": 1}}, "limits.mesage"),
+        ({"mesage": {"per_hour": 1}}, "limits.mesage.per_hour"),
         ({"mesage": {}}, "limits.mesage"),
-        ({"message": {"per_our": None}}, "limits.message"),
+        ({"message": {"per_our": None}}, "limits.message.per_our"),
         ({"message": 5}, "limits.message"),
         ({"message": None}, "limits.message"),
         ({"message": {"per_hour": 0}}, "limits.message.per_hour"),

@@ -63,8 +63,9 @@ class Life:
 
     async def do(self, command: c.Command) -> str | None:
         effects = play(self.room, command, at_ms=self.now_ms)
-        for kept in [*only(effects, Record), *only(effects, Used)]:
-            self.ledger.note(self.cafe.id, kept)
+        for effect in effects:
+            if isinstance(effect, Record | Used):
+                self.ledger.note(self.cafe.id, effect)
         batch = depart(self.room, 1000)
         if batch is not None:
             commit = await self.messages.commit([batch])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from brewd.errors import StoreConflict
+from brewd.runtime.clock import as_ms
 from tests.sim.decisions import Decisions
 
 Key = tuple[str, str]
@@ -180,7 +181,13 @@ class Tables:
         return [copy.copy(row) for row in rows[::-1][:limit]]
 
     def message_sent(self, cafe_id: str, newest: int, since: datetime) -> list[Any]:
-        return [copy.copy(row) for row in self.rows.get(cafe_id, [])[-newest:] if row.created_at > since]
+        by_author: dict[str, dict[str, Any]] = {}
+        for row in self.rows.get(cafe_id, [])[-newest:]:
+            if row.created_at > since:
+                sent = by_author.setdefault(row.user_id, {"user_id": row.user_id, "username": row.username, "at_ms": [], "badged": []})
+                sent["at_ms"].append(as_ms(row.created_at))
+                sent["badged"].append(row.badge is not None)
+        return list(by_author.values())
 
     def message_author(self, message_id: str) -> list[Any]:
         row = self.by_id.get(message_id)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from brewd.runtime.clock import as_datetime
-from brewd.store.messages import Messages
+from brewd.store.messages import Messages, Queries
 from brewd.store.pool import Tx
 from brewd.store.postgres import Postgres
 from brewd.store.records import Batch, Entry, Message, Redaction
@@ -17,10 +17,6 @@ from tests.sim.store import Direct, Tables
 
 START_MS = 1_795_341_600_000
 CAFE, OTHER, ANN, BOB, STAY = (str(uuid.UUID(int=n)) for n in (0xC1, 0xC2, 0xA, 0xB, 0x5))
-
-
-class Queries(Protocol):
-    async def fetch(self, name: str, *args: Any) -> list[Any]: ...
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -83,18 +79,19 @@ async def test_messages_count_deleted_or_not(store: Queries) -> None:
         line = await messages.open_line(cafe_id)
         assert line is not None
         entries = tuple(
-            Entry(Message(str(uuid.UUID(int=1000 * uuid.UUID(cafe_id).int + seq)), cafe_id, seq, ANN, "ann", None, "x", ""), None, START_MS + seq)
-            for seq in range(1, 6)
+            Entry(Message(str(uuid.UUID(int=1000 * uuid.UUID(cafe_id).int + seq)), cafe_id, seq, *author, "x", ""), None, START_MS + seq)
+            for seq, author in enumerate([(ANN, "ann", None), (BOB, "bob", None), (ANN, "ann", None), (ANN, "ann", "regular"), (BOB, "bob", None)], 1)
         )
         await messages.commit([Batch(cafe_id, line.generation, 1, entries)])
         await messages.commit([Batch(cafe_id, line.generation, 6, (), (Redaction(entries[3].message.id, None, START_MS),))])
 
-    async def sent(newest: int, since_ms: int) -> list[int]:
+    async def sent(newest: int, since_ms: int) -> dict[str, list[tuple[int, bool]]]:
         rows = await store.fetch("message_sent", CAFE, newest, as_datetime(START_MS + since_ms))
-        assert {(row["user_id"], row["username"], row["badge"]) for row in rows} <= {(ANN, "ann", None)}
-        return [row["created_at"].microsecond // 1000 for row in rows]
+        assert {(row["user_id"], row["username"]) for row in rows} <= {(ANN, "ann"), (BOB, "bob")}
+        return {row["username"]: [(at_ms - START_MS, badged) for at_ms, badged in zip(row["at_ms"], row["badged"], strict=True)] for row in rows}
 
-    assert await sent(100, 0) == [1, 2, 3, 4, 5]
-    assert await sent(3, 0) == [3, 4, 5]
-    assert await sent(100, 2) == [3, 4, 5]
-    assert await sent(1, 5) == []
+    ann, bob = [(1, False), (3, False), (4, True)], [(2, False), (5, False)]
+    assert await sent(100, 0) == {"ann": ann, "bob": bob}
+    assert await sent(3, 0) == await sent(100, 2) == {"ann": ann[1:], "bob": bob[1:]}
+    assert await sent(1, 0) == {"bob": bob[1:]}
+    assert await sent(1, 5) == {}

@@ -92,6 +92,14 @@ class Line:
                     continue
             await self._more()
 
+    async def receive_bytes(self) -> bytes:
+        """What came, frames or parts of such, for who does not care for most of it. Raises `Cut` at the end."""
+        if not self._buffer:
+            await self._more()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
     async def _control(self, kind: int, payload: bytes) -> None:
         if kind == 0x89:
             await self._frame(0x8A, payload)

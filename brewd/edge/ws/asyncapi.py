@@ -96,6 +96,8 @@ _DESCRIPTION: Final = (
     "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile. "
     "Frames over the limit of a socket (20 a second by default) are not looked at: with a `ref` they are answered `rate_limited` with `retryAfterMs`, without one they are dropped. "
+    "What the others are told of one user (coming, typing, a status) may be 30 things at once and one more a second; after that a `join:cafe` or `presence:update` is "
+    "answered `rate_limited` with `retryAfterMs`, and typing is not told. "
     "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`. "
     "A muted guest hears everything, is not listed and not counted, and is told `moderation:muted` when it begins and with every join until `moderation:unmuted`."
 )

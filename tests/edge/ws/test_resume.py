@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from brewd.cafe.signs import RATE
 from brewd.people.records import Cafe
 from tests.edge.ws.house import House, Person
 from tests.edge.ws.wire import Wire, frame, said
@@ -130,8 +131,11 @@ async def test_resuming_while_the_room_talks_loses_and_repeats_nothing(house: Ho
         over.set()
 
     async def come_and_go() -> None:
-        wire, last = await house.connect(ann), 0
+        wire, last, turns = await house.connect(ann), 0, 0
         while last < 900:
+            turns += 1
+            if turns % RATE.burst == 0:  # nobody is let in more often than that
+                wire = await house.connect(await house.guest(cafe))
             answer = await wire.ask("join:cafe", {"cafeId": cafe.id, "since": last})
             assert answer["recovered"]
             heard = seqs(answer) + [one["data"]["message"]["seq"] for one in await wire.settle() if one["event"] == "message:new"]
@@ -177,8 +181,8 @@ async def test_what_is_deleted_while_it_is_read_does_not_arrive_with_its_text(ho
     assert (answer["recovered"], seqs(answer)) == (True, list(range(1, 901)))
     assert [(message["id"], message["content"]) for message in answer["messages"] if message["deleted"]] == [(ids[3], "")]
     assert answer["messages"][3]["deleted"] is True
-    assert await late.settle() == []
+    assert "message:deleted" not in {told["event"] for told in await late.settle()}
     # Once more is no news, old as it is.
     await wire.settle()
     await wire.ask("message:delete", {"messageId": ids[3]})
-    assert await late.settle() == []
+    assert "message:deleted" not in {told["event"] for told in await late.settle()}
