@@ -137,13 +137,13 @@ class Load:
     def _send(self, room: int) -> None:
         self._sent += 1
         try:
-            self._fleet.senders[room].send(self._templates[room] % (time.monotonic_ns(), (_COUNTER_FIRST + self._sent) % _COUNTER_MAX))
+            self._fleet.senders[room].send(self._templates[room] % (time.monotonic_ns() + wire.STAMP_ZERO_NS, (_COUNTER_FIRST + self._sent) % _COUNTER_MAX))
         except OSError:  # the server does not read, or is gone; the message is not under way, which a closed loop shows as a lower rate
             self._stalled += 1
 
     def _sample(self, size: int) -> None:
         """Note the age of every message in the buffer whose stamp was read whole."""
-        now, buffer, first, digits = time.monotonic_ns(), self._fleet.buffer, len(wire.STAMP), wire.STAMP_DIGITS
+        now, buffer, first, digits = time.monotonic_ns() + wire.STAMP_ZERO_NS, self._fleet.buffer, len(wire.STAMP), wire.STAMP_DIGITS
         at = buffer.find(wire.STAMP, 0, size)
         while 0 <= at <= size - first - digits:
             self._latencies_us.append((now - int(buffer[at + first : at + first + digits])) // 1000)

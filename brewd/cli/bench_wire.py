@@ -14,6 +14,8 @@ MARK: Final = b'"message:new"'
 
 STAMP: Final = b"~T"
 STAMP_DIGITS: Final = 19
+STAMP_ZERO_NS: Final = 1_234_567_890_123_456_789
+"""What a stamp says at the start of the monotonic clock. A number full of zeros, as soon after a boot, is not what people write, and a daemon may take it for spam."""
 JOINED: Final = b'"ref":"j"'
 PING: Final = 0x89
 CLOSE: Final = 0x88

@@ -79,7 +79,7 @@ def pair() -> Iterator[tuple[Load, Fleet, socket.socket]]:
 
 def delivery(age_us: int = 0) -> bytes:
     server = Connection(ConnectionType.SERVER)
-    stamp = time.monotonic_ns() - 1000 * age_us
+    stamp = time.monotonic_ns() + wire.STAMP_ZERO_NS - 1000 * age_us
     data = {"event": "message:new", "data": {"message": {"content": f"~T{stamp:019d} above basic"}}}
     return bytes(server.send(TextMessage(data=json.dumps(data, separators=(",", ":")))))
 
