@@ -82,7 +82,8 @@ def told(room: Room, draft: Draft, message: Message) -> list[Effect]:
 def redacted(room: Room, draft: Draft, message: Message | None, now_ms: int) -> list[Effect]:
     """A deletion is stored; with None there was no such message of this author."""
     if message is None:
-        return [Refuse(w.to, w.ref, "not_found", "There is no such message of yours.") for w in draft.waiters]
+        detail = "There is no such message." if draft.who.moderator else "There is no such message of yours."
+        return [Refuse(w.to, w.ref, "not_found", detail) for w in draft.waiters]
     known = room.history.get(message.id)
     if known is not None:
         room.topics_dirty |= room.topics.forget(known.content)

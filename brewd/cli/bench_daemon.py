@@ -90,7 +90,7 @@ def bench_daemon(*, cpu: int | None, parent_dir: str | None = None, limited: boo
 
     `limited`: rooms count and judge every message, by limits that are wide. False: they do neither.
     """
-    home = Path(tempfile.mkdtemp(prefix="brewd-bench-", dir=parent_dir))
+    home = Path(tempfile.mkdtemp(prefix="brewd-bench-", dir=parent_dir)).resolve()
     home.chmod(0o711)  # the embedded servers may run as another user, who must get through
     config = home / "brewd.toml"
     config.write_text(config_text(home / "data", limited=limited))
