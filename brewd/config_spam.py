@@ -26,7 +26,7 @@ class Spam(Section, frozen=True, kw_only=True):
     repeats_min: Annotated[int, Meta(ge=5, le=1000, description="a character so many times in a row; soft")] = 7
     words: Annotated[list[str], Meta(description="words and phrases that are not wanted, matched whole and in any case; hard")] = field(default_factory=list)
     raid_copies: Annotated[Count, Meta(le=8, description="copies of one text by several users within duplicate_s that go out; hard after that")] = 2
-    raid_chars_min: Annotated[Count, Meta(le=1000, description="… of a text of at least so many characters: many say good morning")] = 16
+    raid_chars_min: Annotated[Count, Meta(le=1000, description="… of a text of at least so many characters: many wish each other a good morning")] = 32
     warnings: Annotated[Count, Meta(le=1000, description="so many soft ones within warnings_s: the last of them does not go out")] = 3
     warnings_s: Seconds = 3600
     blocks: Annotated[Count, Meta(le=1000, description="so many that did not go out within blocks_s: muted for mute_s")] = 3

@@ -97,8 +97,7 @@ class CafeActor:
             if view.id not in room.presence.members:  # lost the last socket meanwhile: the grace time starts now
                 rejoin = Rejoin(0, Who(view.id, view.username, view.badge), view.status)
                 self._perform(self._step(room, rejoin, now_ms) + self._step(room, Drop(0), now_ms))
-            elif room.presence.members[view.id].hidden:  # muted, and the others do not know yet
-                fanout.perform([Broadcast(UsersUpdate(room.cafe_id, "leave", view, len(room.presence)))])
+        fanout.perform(self._changed_company())
         missed = room.history.after(fanout.told_seq) if fanout.told_seq is not None else []
         if missed is None:
             for to in fanout.heard_by():
@@ -108,6 +107,18 @@ class CafeActor:
         fanout.flush(room.history.last)
         self._resumed = True
         self._publish()
+
+    def _changed_company(self) -> list[Effect]:
+        """Who was muted, or free again, while an earlier actor ended: the others see one who is hidden, or do not see one who is not."""
+        room, told = self.room, self._ref.fanout.told_users
+        members = [(member.view, member.hidden) for member in room.presence.members.values()]
+        seen = len(told)
+        effects: list[Effect] = []
+        for view, hidden in members:
+            if hidden is (view.id in told):
+                seen += -1 if hidden else 1
+                effects.append(Broadcast(UsersUpdate(room.cafe_id, "leave" if hidden else "join", view, seen)))
+        return effects
 
     def _untold_deletions(self) -> list[Effect]:
         """What was deleted while an earlier actor ended, or by another writer."""

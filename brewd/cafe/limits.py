@@ -44,9 +44,13 @@ class Limits(Struct, frozen=True):
 
     @property
     def memory_ms(self) -> int:
-        """After this long a message counts for nothing any more."""
+        """After this long a message counts for nothing any more.
+
+        What is used depends on everything since the bucket was last full, and who goes on sending may not have had it full since
+        they came: a guest stays for a day.
+        """
         rates = (self.plain.message, self.badge.message)
-        return max(max(-(-rate.burst * rate.period_ms // rate.tokens), rate.gap_ms) for rate in rates)
+        return max(DAY_MS, *(max(-(-rate.burst * rate.period_ms // rate.tokens), rate.gap_ms) for rate in rates))
 
 
 class Terms(Struct, frozen=True):

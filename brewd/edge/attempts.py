@@ -54,8 +54,8 @@ NAMES_MAX: Final = 16_384
 CAFES_MAX: Final = 4_096
 
 _GUESS: Final = "unauthorized"
-_FAILED: Final = frozenset({_GUESS, "network_check_failed", "not_found", "join_token_used", "token_expired", "user_expired", "conflict", "banned"})
-"""The refusals that are a failed attempt. A name or a café counts guesses only: where the code was right, there was none."""
+_FAILED: Final = frozenset({_GUESS, "network_check_failed", "not_found", "join_token_used", "token_expired", "conflict"})
+"""The refusals that are a failed attempt; to come with a good token after one's time is over, or banned, is none, and must not close the door to the others. A name or a café counts guesses only: where the code was right, there was none."""
 
 _DETAILS: Final = {
     "failures": "Too many attempts from this address have failed.",

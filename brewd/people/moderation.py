@@ -9,7 +9,8 @@ A mute is about a user. A ban is about the person: it holds for every user of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 from brewd.cafe import commands as c
 from brewd.cafe.events import DeleteAnswer
 from brewd.cafe.ref import CafeRef
-from brewd.errors import Rejected
+from brewd.errors import Rejected, StoreError
 from brewd.people.records import Queries, clean_text, invalid
 from brewd.people.sessions import Sessions
 from brewd.people.tokens import Identity
@@ -39,6 +40,7 @@ MUTE_DEFAULT_S: Final = 86_400
 BAN_DEFAULT_S: Final = DURATION_MAX_S
 REASON_MAX_CHARS: Final = 200
 LOG_MAX: Final = 100
+TURN_S: Final = 2.0
 
 SendAway = Callable[[str, int, str], object]
 """`fn(user_id, close_code, reason)`: close every socket of a user. Must not block."""
@@ -106,21 +108,21 @@ class Moderation:
     async def mute(self, by: Moderator, user_id: str, *, reason: str = "", duration_s: float | None = None) -> Action:
         """Nothing of this user is heard or seen until then (default 24 h, at most 31 days). A second mute replaces the first."""
         until_ms = self._until_ms(duration_s, MUTE_DEFAULT_S)
-        async with self._turn:
+        async with self._in_turn():
             action = await self._store(by, "mute", user_id, reason, until_ms)
             self._rooms.order(by.cafe_id, c.Mute(user_id, until_ms, action.reason))
         return action
 
     async def unmute(self, by: Moderator, user_id: str, *, reason: str = "") -> Action:
         """Heard again from now on, and what led to it is forgiven, whether a moderator had muted them or the spam rules."""
-        async with self._turn:
+        async with self._in_turn():
             action = await self._store(by, "unmute", user_id, reason)
             self._rooms.order(by.cafe_id, c.Unmute(user_id))
         return action
 
     async def kick(self, by: Moderator, user_id: str, *, reason: str = "") -> Action:
         """Out of the room at once, every socket closed (4003). Their token is still good: to keep them out, ban them."""
-        async with self._turn:
+        async with self._in_turn():
             action = await self._store(by, "kick", user_id, reason)
             self._rooms.order(by.cafe_id, c.Remove(user_id))
             self._send_away(user_id, KICKED, action.reason or "kicked by a moderator")
@@ -129,7 +131,7 @@ class Moderation:
     async def ban(self, by: Moderator, user_id: str, *, reason: str = "", duration_s: float | None = None) -> Action:
         """Out at once (4004), and until then (default and at most 31 days) no token of theirs counts and no join with their patron key."""
         until_ms = self._until_ms(duration_s, BAN_DEFAULT_S)
-        async with self._turn:
+        async with self._in_turn():
             action = await self._store(by, "ban", user_id, reason, until_ms)
             for banned_id in await self._all_of(user_id):
                 self._sessions.ban(banned_id, until_ms)
@@ -139,7 +141,7 @@ class Moderation:
 
     async def unban(self, by: Moderator, user_id: str, *, reason: str = "") -> Action:
         """Welcome again: with the tokens they have, if those are still good, or with a new receipt."""
-        async with self._turn:
+        async with self._in_turn():
             action = await self._store(by, "unban", user_id, reason)
             for banned_id in await self._all_of(user_id):
                 self._sessions.unban(banned_id)
@@ -159,7 +161,7 @@ class Moderation:
         try:
             return str(UUID(user))
         except ValueError:
-            found = await self._pg.fetchval("moderated_user_named", cafe_id, user.strip())
+            found = None if "\0" in user else await self._pg.fetchval("moderated_user_named", cafe_id, user.strip())
         if found is None:
             raise Rejected("not_found", f"There is no user named {user!r} in this café.")
         return str(found)
@@ -169,6 +171,19 @@ class Moderation:
         limit = max(1, min(limit, LOG_MAX))
         rows = await self._pg.fetch("moderation_log", cafe_id, user_id, before, limit + 1)
         return LogPage(tuple(_action(row) for row in rows[:limit]), len(rows) > limit)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Orders wait for each other, but not in line for a Postgres that does not answer. Raises `StoreError`."""
+        try:
+            with trio.fail_after(TURN_S):
+                await self._turn.acquire()
+        except trio.TooSlowError:
+            raise StoreError("earlier orders are still being stored") from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _store(self, by: Moderator, action: str, user_id: str, reason: str, until_ms: int | None = None) -> Action:
         if user_id == by.staff_id:

@@ -29,12 +29,11 @@ def test_the_lively_profile_allows_bursts_of_ten_and_thirty_a_minute() -> None:
 @pytest.mark.parametrize(
     ("message", "badge", "memory_ms"),
     [
-        (Bucket(per_hour=30, burst=30), Bucket(per_hour=60, burst=60), HOUR_MS),
-        (Bucket(per_hour=7, burst=3, gap_s=0), Bucket(per_hour=60, burst=1, gap_s=0), 1_542_858),
-        (Bucket(per_hour=3600, burst=1, gap_s=90), Bucket(per_hour=3600, burst=1, gap_s=0), 90_000),
+        (Bucket(per_hour=30, burst=30), Bucket(per_hour=60, burst=60), DAY_MS),
+        (Bucket(per_hour=1, burst=30), Bucket(per_hour=60, burst=60), 30 * HOUR_MS),
     ],
 )
-def test_a_message_counts_for_as_long_as_it_can_take_to_come_back(message: Bucket, badge: Bucket, memory_ms: int) -> None:
+def test_a_message_counts_for_a_whole_stay_since_who_goes_on_sending_never_has_a_full_bucket(message: Bucket, badge: Bucket, memory_ms: int) -> None:
     assert limits_of(Profile(message=message, badge_message=badge)).memory_ms == memory_ms
 
 

@@ -17,7 +17,7 @@ from tests.cafe.rooms import NOW_MS
 RULES = SpamRules(words=looks.index_of(["gold coins"]))
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
-LONG = "meet me at the old fountain"
+LONG = "meet me at the old fountain by the river tonight"
 
 
 class Talk:

@@ -30,7 +30,7 @@ from brewd.store.messages import Messages
 from brewd.store.records import Message
 from tests.sim.decisions import Termed
 from tests.sim.faults import Weather, Wire
-from tests.sim.home import Request
+from tests.sim.home import Mute, Request
 from tests.sim.laws import BOUNDED, CONTAINED, Laws, Watched
 from tests.sim.members import Client
 from tests.sim.sockets import Codec
@@ -52,6 +52,8 @@ class World(Protocol):
     trouble: Trouble
     weather: Weather
     termed: Termed
+    mutes: dict[str, Mute]
+    moderated: bool
 
     def gone(self, client: Client, to: int, ref: CafeRef, *, politely: bool) -> None: ...
 
@@ -133,8 +135,9 @@ class Daemon:
             items = list(mailbox._items)
             ticks = sum(isinstance(item, c.Tick) for item in items)
             drops = sum(isinstance(item, c.Drop) for item in items)
-            if len(items) - ticks - drops > mailbox.limit or ticks > TICKS_MAX:
-                laws.breach(BOUNDED, f"{len(items)} commands in the mailbox of {status.cafe_id}, {ticks} of them ticks, {drops} drops")
+            orders = sum(isinstance(item, c.Mute | c.Unmute | c.SetTerms) for item in items)  # each was stored first, which bounds them
+            if len(items) - ticks - drops - orders > mailbox.limit or ticks > TICKS_MAX:
+                laws.breach(BOUNDED, f"{len(items)} commands in the mailbox of {status.cafe_id}, {ticks} of them ticks, {drops} drops, {orders} orders")
 
     # What clients ask of their daemon (`members.Home`).
 
@@ -162,6 +165,10 @@ class Daemon:
         """Whether there was a reason to."""
         if code == "mailbox_full":
             return len(self.directory.ref(cafe_id).mailbox) >= self._world.setup.mailbox_max
+        if code in ("rate_limited", "spam_blocked", "muted"):
+            terms = self._world.termed.drawn
+            limited, judged = terms.limits is not None, terms.spam is not None
+            return asked.kind == "send" and {"rate_limited": limited, "spam_blocked": judged, "muted": judged or self._world.moderated}[code]
         if code == "internal":
             return self._world.trouble.struck_s.get(cafe_id, -1.0) >= asked.asked_s
         quarantined = self.directory.ref(cafe_id).state is State.QUARANTINED  # and not by itself: every crash is looked at
@@ -169,6 +176,11 @@ class Daemon:
         if code == "storage_unavailable":
             return troubled or self._world.setup.quota < 100
         return code == "cafe_unavailable" and troubled
+
+    def is_muted(self, user_id: str, asked: Request) -> bool:
+        """Whether this daemon knew, when it was asked, that the user was muted and is still: by a moderator's word it was told."""
+        mute = self._world.mutes.get(user_id)
+        return mute is not None and mute.home is self and mute.from_s < asked.asked_s and trio.current_time() < mute.until_s
 
     def is_current(self, cafe_id: str) -> bool:
         """Whether the café is still this daemon's. One that was replaced and has not noticed yet shows what it has."""

@@ -37,10 +37,10 @@ class Decisions:
 
 
 class Termed:
-    """Cafés that all have the same terms, whatever they are at the moment."""
+    """Cafés that all have the same terms: `now`, which were `drawn` at first."""
 
     def __init__(self, terms: Terms) -> None:
-        self.now = terms
+        self.drawn = self.now = terms
 
     async def terms(self, cafe_id: str) -> Terms:
         await trio.lowlevel.checkpoint()

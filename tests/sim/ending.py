@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from brewd.cafe import commands as c
-from tests.sim.daemon import Daemon
+from brewd.cafe.limits import Terms
+from brewd.runtime.clock import as_datetime
+from tests.sim.daemon import START_MS, Daemon
 from tests.sim.laws import BOUNDED, CONTAINED, ONCE, ONE_ORDER
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ async def _calm(world: World) -> Daemon:
     home = serving[0] if serving else await world.start_daemon()
     for daemon in serving[1:]:
         daemon.kill()
+    _all_may_speak(world, home)
     for client in world.clients:
         if client.socket is not None and client.socket.stalled:
             client.socket.flow()
@@ -63,6 +66,21 @@ async def _calm(world: World) -> Daemon:
             world.laws.breach(BOUNDED, f"{client.name} still waits for {[asked.kind for asked in client.asked.values()]}")
     world.laws.check()
     return home
+
+
+def _all_may_speak(world: World, home: Daemon) -> None:
+    """Limits are lifted and mutes are over, in the cafés that are open and in those that will be."""
+    world.termed.now, world.laws.limits = Terms(), None
+    at_ms = START_MS + int(trio.current_time() * 1000)
+    for number, act in enumerate([act for act in world.laws.tables.decisions.acts if act["action"] == "mute"]):
+        row = (f"end-{number}", act["cafe_id"], "unmute", act["user_id"], act["username"], None, "mo", None, "", None, None, as_datetime(at_ms))
+        world.laws.tables.run("moderation_add", *([value] for value in row))
+    world.mutes.clear()
+    for client in world.clients:
+        world.laws.muted(client.who.user_id, at_ms, at_ms)
+        home.directory.order(client.cafe_id, c.Unmute(client.who.user_id))
+    for cafe_id in world.cafes:
+        home.directory.order(cafe_id, c.SetTerms(Terms()))
 
 
 def _agree(world: World, when: str) -> None:

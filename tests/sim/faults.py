@@ -16,7 +16,7 @@ import trio
 from brewd.errors import StoreConflict, StoreError
 from tests.sim.store import Tables
 
-WRITES = frozenset({"line_open", "line_commit", "line_redact", "line_fence"})
+WRITES = frozenset({"line_open", "line_commit", "line_redact", "line_fence", "moderation_add", "limit_use_add"})
 COMMITS = frozenset({"line_commit", "line_redact"})
 
 

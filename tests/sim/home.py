@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from brewd.cafe import commands as c
 from brewd.cafe.ref import CafeRef, State
 from brewd.store.records import Message
@@ -32,6 +34,14 @@ class Request:
         self.running_due_s += by_s
 
 
+class Mute(Struct, frozen=True):
+    """A moderator's word, as the daemon `home` was told it."""
+
+    home: Any
+    from_s: float
+    until_s: float
+
+
 class Home(Protocol):
     """The daemon a client is connected to."""
 
@@ -43,6 +53,7 @@ class Home(Protocol):
     async def after(self, cafe_id: str, seq: int, limit: int) -> list[Message]: ...
     def promise(self, cafe_id: str, asked: Request) -> None: ...
     def limit_s(self, cafe_id: str, asked: Request) -> float: ...
+    def is_muted(self, user_id: str, asked: Request) -> bool: ...
     def may_refuse(self, cafe_id: str, asked: Request, code: str) -> bool: ...
     def is_current(self, cafe_id: str) -> bool: ...
     def may_close(self, cafe_id: str) -> bool: ...

@@ -6,14 +6,17 @@ breach is kept, and whoever drives the world stops at it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from brewd.cafe.limits import Limits
+from brewd.runtime.clock import as_ms
 from brewd.store.journal import Committed, Duplicates, Fenced, Outcome, Poisoned, Source
 from brewd.store.records import Batch, Message
 from tests.sim.store import Row, Tables
 
-DURABLE, ONE_WRITER, ONE_ORDER, ONCE, BOUNDED, CONTAINED = range(1, 7)
+DURABLE, ONE_WRITER, ONE_ORDER, ONCE, BOUNDED, CONTAINED, ALLOWED, SILENT = range(1, 9)
 NAMES = {
     DURABLE: "durable before visible",
     ONE_WRITER: "one writer per café",
@@ -21,6 +24,8 @@ NAMES = {
     ONCE: "exactly once to the eye",
     BOUNDED: "everything is bounded",
     CONTAINED: "a bug stays in its café",
+    ALLOWED: "nobody says more than the limits allow",
+    SILENT: "who is muted is not heard",
 }
 TRACE_SHOWN = 60
 
@@ -38,6 +43,10 @@ class Laws:
         self.trace: list[tuple[Any, ...]] = []
         self._now_s = now_s
         self._fenced = fenced
+        self.limits: Limits | None = None
+        self._opened_s: dict[str, float] = {}
+        self._said_ms: dict[str, list[int]] = {}
+        self._mutes: dict[str, tuple[float, int, int]] = {}  # by user: when it was stored, from when, until when
         self._generations: dict[str, int] = {}
         self._texts: dict[str, str] = {}
         self._said: dict[str, str] = {}
@@ -75,6 +84,30 @@ class Laws:
         if earlier != row.id:
             self.breach(ONCE, f"{row.content!r} was said once and stored twice")
         self._said[row.id] = row.content
+        self._allowed(row)
+
+    def opened(self, cafe_id: str) -> None:
+        """Somebody takes the line over, and reads everything that is stored by now."""
+        self._opened_s[cafe_id] = self._now_s()
+
+    def muted(self, user_id: str, from_ms: int, until_ms: int) -> None:
+        """That is stored. An unmute is a mute that is over."""
+        self._mutes[user_id] = (self._now_s(), from_ms, until_ms)
+
+    def _allowed(self, row: Row) -> None:
+        """Whoever opened the café after it was stored knows who is muted; and everybody knows what was said."""
+        at_ms = as_ms(row.created_at)
+        stored_s, from_ms, until_ms = self._mutes.get(row.user_id, (math.inf, 0, 0))
+        if stored_s < self._opened_s[row.cafe_id] and from_ms < at_ms < until_ms:
+            self.breach(SILENT, f"{row.content!r} was said by {row.user_id}, who is muted")
+        if self.limits is None:
+            return
+        rate = self.limits.of(row.badge).message
+        said_ms = self._said_ms.setdefault(row.user_id, [])
+        said_ms.append(at_ms)
+        for count, from_ms in enumerate(reversed(said_ms), 1):
+            if count > rate.burst + (at_ms - from_ms) * rate.tokens // rate.period_ms or (count == 2 and at_ms - from_ms < rate.gap_ms):
+                self.breach(ALLOWED, f"{row.user_id} said {count} things within {at_ms - from_ms} ms")
 
     def redacted(self, cafe_id: str, generation: int, row: Row) -> None:
         self.note("deleted", cafe_id, row.seq, generation)

@@ -20,7 +20,7 @@ from brewd.errors import Rejected, StoreError
 from brewd.store.records import Message
 from tests.sim.here import Here
 from tests.sim.home import Home, Request, missed
-from tests.sim.laws import BOUNDED, CONTAINED, DURABLE, ONCE, ONE_ORDER, Laws
+from tests.sim.laws import BOUNDED, CONTAINED, DURABLE, ONCE, ONE_ORDER, SILENT, Laws
 from tests.sim.sockets import Frame, Socket
 
 
@@ -227,6 +227,8 @@ class Client:
         laws, sent = self.laws, answer.message
         if not laws.has(self.cafe_id, sent.seq, sent.id):
             laws.breach(DURABLE, f"{asked.about!r} is acknowledged to {self.name} as {sent.seq}, and not stored")
+        if not answer.duplicate and self.home is not None and self.home.is_muted(self.who.user_id, asked):
+            laws.breach(SILENT, f"{asked.about!r} was taken from {self.name}, who is muted")
         key = asked.client_msg_id
         if key is None:
             return

@@ -20,14 +20,17 @@ from brewd.cafe.fanout import FanOut
 from brewd.cafe.pending import Draft, Pending, Waiter
 from brewd.cafe.ref import CafeRef, State
 from brewd.cafe.room import Room
+from brewd.cafe.standing import Sent
 from brewd.errors import Rejected
+from brewd.people.standings import Standings
 from brewd.runtime.clock import rfc3339
 from brewd.runtime.mailbox import Mailbox
 from brewd.runtime.quota import Quota
 from brewd.store.journal import Departed, Journal, TakenBack
 from brewd.store.messages import Messages
 from brewd.store.records import Batch, Entry, Key, Message, Settled
-from tests.sim.laws import BOUNDED, CONTAINED, DURABLE, ONCE, ONE_ORDER, ONE_WRITER
+from tests.sim.decisions import Decisions
+from tests.sim.laws import ALLOWED, BOUNDED, CONTAINED, DURABLE, ONCE, ONE_ORDER, ONE_WRITER, SILENT
 from tests.sim.store import Tables
 
 Place = tuple[Any, str, Any]
@@ -137,6 +140,23 @@ def _crash_together(self: Directory, ref: CafeRef, error: Exception) -> None:
         other.state = State.QUARANTINED
 
 
+async def _nothing_was_sent(self: Standings, *_: Any) -> tuple[Sent, ...]:
+    """Redis is gone, so who knows; everybody starts with a full bucket."""
+    return ()
+
+
+def _nobody_was_muted(self: Decisions, *_: Any) -> list[Any]:
+    return []
+
+
+def _order_lost(self: Directory, cafe_id: str, command: c.Command) -> None:
+    """It is stored, so it will be read some day."""
+
+
+def _company_as_it_was(self: Any) -> list[Effect]:
+    return []
+
+
 def _deletion_untold(self: Any) -> list[Effect]:
     return []
 
@@ -161,5 +181,9 @@ MORE: dict[str, tuple[set[int], list[Place]]] = {
     "refused twice": ({BOUNDED}, [(FanOut, "refuse", _answer_twice)]),
     "sockets closed by a crash": ({CONTAINED}, [(Directory, "_crashed", _close_on_crash)]),
     "a crash that spreads": ({CONTAINED, BOUNDED}, [(Directory, "_crashed", _crash_together)]),
+    "buckets refilled by a restart": ({ALLOWED}, [(Standings, "_sent", _nothing_was_sent)]),
+    "mutes forgotten by a restart": ({SILENT}, [(Decisions, "standing_acts", _nobody_was_muted)]),
+    "an order that does not reach the room": ({SILENT, BOUNDED}, [(Directory, "order", _order_lost)]),
+    "the muted seen after a restart": ({CONTAINED}, [(actor_module.CafeActor, "_changed_company", _company_as_it_was)]),
     "deletions not caught up on": ({ONE_ORDER}, [(actor_module.CafeActor, "_untold_deletions", _deletion_untold)]),
 }

@@ -33,7 +33,7 @@ class Script:
         storm = random.choice([0.0, 0.0, 1.0])
         self._deeds: list[tuple[Callable[[], None], float]] = [
             (self._say, 40), (self._say_at_once, 2), (self._resend, 6), (self._nonsense, 1), (self._delete, 6), (self._typing, 4), (self._status, 2),
-            (self._ask, 3), (self._leave, 3), (self._come_back, 6), (self._join_again, 2), (self._pause, 1),
+            (self._shout, 3), (self._mute, 0.7), (self._unmute, 0.5), (self._ask, 3), (self._leave, 3), (self._come_back, 6), (self._join_again, 2), (self._pause, 1),
             (self._cut, 4 * wild), (self._stall, 3 * wild), (self._flow, 5 * wild), (self._crash, 2 * wild), (self._outage, wild), (self._stop_cafe, 0.5 * wild),
             (self._poison, 0.6 * wild), (self._remove, 0.5 * wild), (self._kill, 0.7 * wild), (self._drain, 0.3 * wild), (self._second, 0.7 * wild), (self._storm, storm), (self._revive, 2 * storm),
         ]  # fmt: skip
@@ -73,6 +73,25 @@ class Script:
         client = self._anyone()
         if client is not None:
             client.say(self._random.choice(["  ", "x" * 1001]), keyed=False)
+
+    def _shout(self) -> None:
+        """What spam rules look at, where there are any; and what they never let through."""
+        client = self._anyone()
+        if client is not None:
+            gold = self._world.termed.now.spam is not None and self._random.random() < 0.3
+            client.say(
+                f"gold {client.name} {client.said}" if gold else f"LOUDLY {client.name} SAYS {client.said}", keyed=not gold and self._random.random() < 0.8
+            )
+
+    def _mute(self) -> None:
+        client = self._anyone(inside=False)
+        if client is not None and not client.who.staff:
+            self._world.decide("mute", client, self._random.choice([0.1, 1.0, 10.0]) * self._random.random())
+
+    def _unmute(self) -> None:
+        client = self._anyone(inside=False)
+        if client is not None and client.who.user_id in self._world.mutes:
+            self._world.decide("unmute", client)
 
     def _delete(self) -> None:
         client = self._anyone()

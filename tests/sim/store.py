@@ -57,6 +57,7 @@ class LineRow:
 class Watch(Protocol):
     """Whoever checks what happens to the tables. The default takes no notice."""
 
+    def opened(self, cafe_id: str) -> None: ...
     def new_generation(self, cafe_id: str, generation: int) -> None: ...
     def written(self, cafe_id: str, generation: int, row: Row) -> None: ...
     def redacted(self, cafe_id: str, generation: int, row: Row) -> None: ...
@@ -64,6 +65,9 @@ class Watch(Protocol):
 
 class Unwatched:
     """Takes no notice."""
+
+    def opened(self, cafe_id: str) -> None:
+        pass
 
     def new_generation(self, cafe_id: str, generation: int) -> None:
         pass
@@ -121,6 +125,7 @@ class Tables:
         if line is None:
             return []
         line.generation += 1
+        self.watch.opened(cafe_id)
         self.watch.new_generation(cafe_id, line.generation)
         return [{"cafe_id": cafe_id, "epoch": line.epoch, "generation": line.generation, "last_seq": line.last_seq}]
 

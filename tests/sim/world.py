@@ -21,13 +21,18 @@ from trio.testing import MockClock
 
 from brewd.cafe import actor, directory, history
 from brewd.cafe import commands as c
-from brewd.cafe.limits import Terms
+from brewd.cafe.limits import Terms, limits_of
+from brewd.cafe.looks import index_of
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.room import Room
-from tests.sim.daemon import Daemon
+from brewd.cafe.spam import SpamRules
+from brewd.config import Bucket, Profile
+from brewd.runtime.clock import as_datetime
+from tests.sim.daemon import START_MS, Daemon
 from tests.sim.decisions import Termed
 from tests.sim.ending import ending
 from tests.sim.faults import Weather
+from tests.sim.home import Mute
 from tests.sim.laws import LawBroken, Laws
 from tests.sim.members import Client
 from tests.sim.script import Script
@@ -46,7 +51,10 @@ class World:
         self.cafes = [f"cafe{number}" for number in range(random.randint(1, 3))]
         for cafe_id in self.cafes:
             self.laws.tables.add_cafe(cafe_id, f"epoch-{cafe_id}")
-        self.termed = Termed(Terms())
+        self.termed = Termed(_draw_terms(random))
+        self.laws.limits = self.termed.now.limits
+        self.mutes: dict[str, Mute] = {}
+        self.moderated = False  # ever
         self.clients = [self._client(number) for number in range(random.randint(2, 7))]
         self.daemons: list[Daemon] = []
         self.over = False
@@ -137,6 +145,23 @@ class World:
         if client.ready and not client.joining():
             await client.join(anew=anew)
 
+    def decide(self, action: str, client: Client, length_s: float = 0.0) -> None:
+        """A moderator's word: stored first, then told to the daemon the client is connected to."""
+        home = client.home
+        if not isinstance(home, Daemon) or not home.up:
+            return
+        user_id, now_s = client.who.user_id, trio.current_time()
+        at_ms = START_MS + int(now_s * 1000)
+        until_ms = at_ms + int(length_s * 1000)
+        until = as_datetime(until_ms) if action == "mute" else None
+        row = (f"act-{at_ms}-{len(self.laws.trace)}", client.cafe_id, action, user_id, client.name, None, "mo", None, "", until, None, as_datetime(at_ms))
+        self.laws.tables.run("moderation_add", *([value] for value in row))
+        self.laws.note("moderator", action, user_id, length_s)
+        self.laws.muted(user_id, at_ms, until_ms)
+        self.moderated = True
+        self.mutes[user_id] = Mute(home, now_s, now_s + length_s)
+        home.directory.order(client.cafe_id, c.Mute(user_id, until_ms, "") if action == "mute" else c.Unmute(user_id))
+
     def gone(self, client: Client, to: int, ref: CafeRef, *, politely: bool) -> None:
         """A socket ended. The server notices after a while; the client comes back after another."""
         self.after(0.0 if politely else self.random.choice([0.0, 0.01, 1.0]) * self.random.random(), lambda: ref.detach(to))
@@ -149,6 +174,16 @@ class World:
         cafe_id = self.cafes[user % len(self.cafes)]
         who = c.Who(f"user{user}", f"name{user}", None, staff=user == 5, moderator=user == 5)
         return Client(name=f"client{number}", who=who, cafe_id=cafe_id, laws=self.laws, random=random)
+
+
+def _draw_terms(random: Random) -> Terms:
+    """In half of the worlds nothing is limited and nothing is spam; in the others one of the two, or both."""
+    kind = random.choice(["", "", "", "limits", "spam", "limits and spam"])
+    bucket = Bucket(per_hour=random.choice([3600, 36_000, 360_000]), burst=random.choice([2, 5, 20]), gap_s=random.choice([0, 0, 0.05, 1]))
+    rules = SpamRules(
+        words=index_of(["gold"]), duplicate_ms=random.choice([500, 5000]), warnings_ms=10_000, blocks_ms=20_000, mute_ms=random.choice([300, 4000])
+    )
+    return Terms(limits_of(Profile(message=bucket, badge_message=bucket)) if "limits" in kind else None, rules if "spam" in kind else None)
 
 
 def _draw_setup(random: Random) -> Setup:
