@@ -29,19 +29,15 @@ _ENDINGS: Final = frozenset([
 """Of names that are links without saying so. Of others, only those that go on with a slash."""
 
 
-def is_plain(text: str, capitals_max: int, links_max: int) -> bool:
-    """Whether it is ASCII, has no more capitals, no more dots and colons, and no character five times in a row. False says nothing."""
+def is_plain(text: str, capitals_max: int, links_max: int, repeats_min: int) -> bool:
+    """Whether it is ASCII, has no more capitals, no more dots and colons, and no character so often in a row. False says nothing."""
     if not text.isascii():
         return False
     raw = text.encode()
     loud = raw.translate(_LOUD)
     if loud.count(b"A") > capitals_max or loud.count(b".") > links_max:
         return False
-    # As one long number: exclusive-or with itself one letter on has a zero byte where two are alike, and so on for three and five.
-    number = int.from_bytes(raw, "big")
-    two = number ^ number >> 8
-    three = two | two >> 8
-    return 0 not in (three | three >> 16).to_bytes(len(raw), "big")
+    return not _is_alike(raw, 1, repeats_min)
 
 
 def shouts(text: str, percent: int, letters_min: int) -> bool:
@@ -70,10 +66,15 @@ def repeats(text: str, times: int) -> bool:
     """One character, not a space, at least `times` in a row."""
     text = seen(text)
     letters, size = (text.encode(), 1) if text.isascii() else (text.encode("utf-32-be", "surrogatepass"), 4)
-    number = int.from_bytes(letters, "big")
-    if _ALIKE[: size * (times - 1)] not in (number ^ number >> 8 * size).to_bytes(len(letters), "big"):
+    if not _is_alike(letters, size, times):
         return False
     return any(not letter.isspace() and sum(1 for _ in run) >= times for letter, run in groupby(text))
+
+
+def _is_alike(letters: bytes, size: int, times: int) -> bool:
+    """Some letter, of `size` bytes each, is there `times` in a row, spaces too. As one long number: exclusive-or with itself one letter on is zero where two are alike."""
+    number = int.from_bytes(letters, "big")
+    return _ALIKE[: size * (times - 1)] in (number ^ number >> 8 * size).to_bytes(len(letters), "big")
 
 
 def unwanted(text: str, index: Index) -> str | None:

@@ -138,7 +138,7 @@ class Spam:
         plain = skeleton(content)
         text = hash(plain)
         said = self._newer.get(text) or self._older.get(text, ())
-        is_plain = looks.is_plain(content, rules.capitals_max, rules.links_max)
+        is_plain = looks.is_plain(content, rules.capitals_max, rules.links_max, rules.repeats_min)
         if is_plain and not said and not rules.words:
             return Verdict("allow", text)
         violations = [*self._said_before(user_id, plain, said, now_ms), *self._looks_like(content, is_plain)]

@@ -111,18 +111,18 @@ def test_without_a_list_nothing_is_unwanted() -> None:
 
 @given(st.text(alphabet="aAbBé .:/😂\n", max_size=40) | st.text(max_size=200))
 @example("AAAAAB.:c")
-@example("aaaaa")
+@example("aaaaaaa")
 @example("\0\0\0\0\0\0\0")
 def test_a_plain_text_breaks_no_rule(text: str) -> None:
-    if looks.is_plain(text, 5, 2):
+    if looks.is_plain(text, 5, 2, 7):
         assert not looks.shouts(text, 50, 10)
         assert not looks.links(text, 2)
-        assert not looks.repeats(text, 5)
+        assert not looks.repeats(text, 7)
 
 
 @pytest.mark.parametrize("text", ["one flat white, please", "It is 12:30. Hello Ana, Bob & Cid", "hooooray" * 10, "a" * 4 + "b" * 4])
 def test_an_ordinary_text_is_plain(text: str) -> None:
-    assert looks.is_plain(text, 5, 2)
+    assert looks.is_plain(text, 5, 2, 7)
 
 
 @given(st.text(alphabet="ab😂é \n", max_size=60), st.integers(5, 9))
