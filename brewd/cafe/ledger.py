@@ -30,11 +30,12 @@ PENDING_MAX = 20_000
 
 BATCH_MAX = 500
 RETRY_S = 0.5
+WRITE_S = 2.0
 SETTLE_S = 2.0
 
 
 class Queries(Protocol):
-    async def fetch(self, name: str, *args: Any) -> list[Any]: ...
+    async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> list[Any]: ...
 
 
 class _Noted(Struct, frozen=True):
@@ -97,7 +98,7 @@ class Ledger:
         """One batch, or a pause. Raises what the driver makes of a decision that cannot be written, which is then no longer queued."""
         try:
             for name, rows in _statements(batch):
-                await self._pg.fetch(name, *map(list, zip(*rows, strict=True)))
+                await self._pg.fetch(name, *map(list, zip(*rows, strict=True)), timeout_s=WRITE_S)
         except StoreError as error:
             log.warning("waiting_for_postgres", pending=len(self._pending), error=str(error))
             await trio.sleep(RETRY_S)

@@ -41,7 +41,7 @@ LATEST_MAX: Final = 10_000
 """Users whose newest text waits for the mirror; of more, nothing is shown."""
 
 OFFENDERS_MAX: Final = 10_000
-"""Users whose warnings, and whose blocks, are remembered; with more, those who began first are forgotten first."""
+"""Users whose warnings, and whose blocks, are remembered; with more, those whose last one is longest ago are forgotten first."""
 
 
 BLOCKS: Final = "blocks"
@@ -145,12 +145,12 @@ class Spam:
         if not violations:
             return Verdict("allow", text)
         broken = next((violation for violation in violations if violation.severity == "hard"), None)
-        if broken is None and self._count(self._warnings, user_id, rules.warnings_ms, now_ms) + 1 >= rules.warnings:
+        if broken is None and _count(self._warnings, user_id, now_ms - rules.warnings_ms) + 1 >= rules.warnings:
             broken = Violation("warnings", "hard", f"You were warned already: the {_nth(rules.warnings)} such message is not sent.")
             violations.append(broken)
         if broken is None:
             return Verdict("warn", text, violations[0].type, tuple(violations))
-        if self._count(self._blocks, user_id, rules.blocks_ms, now_ms) + 1 < rules.blocks:
+        if _count(self._blocks, user_id, now_ms - rules.blocks_ms) + 1 < rules.blocks:
             return Verdict("block", text, broken.type, tuple(violations))
         violations.append(Violation(BLOCKS, "hard", f"This is the {_nth(rules.blocks)} message that was not sent: you may not speak for a while."))
         return Verdict("mute", text, broken.type, tuple(violations))
@@ -159,14 +159,14 @@ class Spam:
         """The message goes out."""
         self._remember(user_id, verdict.text, now_ms)
         if verdict.violations:
-            self._add(self._warnings, user_id, self.rules.warnings, now_ms)
+            _add(self._warnings, user_id, now_ms, self.rules.warnings)
         if len(self.latest) < LATEST_MAX:
             self.latest[user_id] = verdict.text
 
     def blocked(self, user_id: str, verdict: Verdict, now_ms: int) -> None:
         """It does not."""
         self._remember(user_id, verdict.text, now_ms)
-        self._add(self._blocks, user_id, self.rules.blocks, now_ms)
+        _add(self._blocks, user_id, now_ms, self.rules.blocks)
 
     def withdrawn(self, user_id: str, content: str, *, warned: bool) -> None:
         """It was to go out, and was never stored: to say it again is no repetition, and what was warned of did not happen."""
@@ -189,7 +189,7 @@ class Spam:
         self._remember(user_id, hash(skeleton(content)), at_ms)
 
     def restore_block(self, user_id: str, at_ms: int) -> None:
-        self._add(self._blocks, user_id, self.rules.blocks, at_ms)
+        _add(self._blocks, user_id, at_ms, self.rules.blocks)
 
     def _said_before(self, user_id: str, plain: bytes, said: Said, now_ms: int) -> Iterator[Violation]:
         rules = self.rules
@@ -222,13 +222,15 @@ class Spam:
         said = newer.get(text) or self._older.get(text)
         newer[text] = (*said[2 - 2 * SPEAKERS_MAX :], user_id, now_ms) if said else (user_id, now_ms)
 
-    def _count(self, times_ms: dict[str, tuple[int, ...]], user_id: str, period_ms: int, now_ms: int) -> int:
-        return sum(now_ms - at_ms < period_ms for at_ms in times_ms.get(user_id, ()))
 
-    def _add(self, times_ms: dict[str, tuple[int, ...]], user_id: str, kept: int, now_ms: int) -> None:
-        times_ms[user_id] = (*times_ms.pop(user_id, ()), now_ms)[-kept:]
-        if len(times_ms) > OFFENDERS_MAX:
-            del times_ms[next(iter(times_ms))]
+def _count(times_ms: dict[str, tuple[int, ...]], user_id: str, since_ms: int) -> int:
+    return sum(at_ms > since_ms for at_ms in times_ms.get(user_id, ()))
+
+
+def _add(times_ms: dict[str, tuple[int, ...]], user_id: str, at_ms: int, kept: int) -> None:
+    times_ms[user_id] = (*times_ms.pop(user_id, ()), at_ms)[-kept:]
+    if len(times_ms) > OFFENDERS_MAX:
+        del times_ms[next(iter(times_ms))]
 
 
 def _pairs(said: Said) -> Iterator[tuple[str, int]]:

@@ -218,6 +218,17 @@ def test_a_restart_knows_what_was_sent_and_what_was_given_back() -> None:
     assert [view(forgiven, ANN, one).remaining for one in ("message", "poke", "agent")] == [30, 5, 2]
 
 
+def test_a_restart_in_the_middle_of_a_long_talk_neither_refills_nor_eats() -> None:
+    """A bucket that was never full again owes something to every message before, however long ago."""
+    story = Story(limits_of(LIVELY))
+    for n in range(100):
+        story.now_ms += 1900 if n % 3 else 2100
+        story.send(1, ANN)
+        story.settle(stored=True)
+    assert view(story.room, at_ms=story.now_ms).remaining < 10
+    story.restart()
+
+
 RATES = st.sampled_from(
     [
         STANDARD,

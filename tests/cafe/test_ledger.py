@@ -31,7 +31,7 @@ class Away:
         self.lost = False
         self.sizes: list[int] = []
 
-    async def fetch(self, name: str, *args: Any) -> list[Any]:
+    async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> list[Any]:
         await trio.lowlevel.checkpoint()
         self.sizes.append(len(args[0]))
         if self.down:

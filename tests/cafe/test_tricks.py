@@ -72,7 +72,7 @@ def test_what_is_deleted_is_not_deleted_again_at_the_cost_of_the_store() -> None
 
 
 class _Noted:
-    async def fetch(self, name: str, *args: object) -> list[object]:
+    async def fetch(self, name: str, *args: object, timeout_s: float = 5.0) -> list[object]:
         raise NotImplementedError
 
 

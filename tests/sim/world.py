@@ -136,9 +136,10 @@ class World:
 
     def enter(self, client: Client, *, anew: bool = False) -> None:
         """Join on the socket there is, and keep trying until it is let in."""
-        if client.away or not client.ready or client.joining():
+        if client.away or not client.ready:
             return
-        self.nursery.start_soon(self._join, client, anew)
+        if not client.joining():
+            self.nursery.start_soon(self._join, client, anew)
         self.after(0.3 + self.random.random(), lambda: None if client.inside else self.enter(client))
 
     async def _join(self, client: Client, anew: bool) -> None:

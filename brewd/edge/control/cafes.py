@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
+from brewd.cafe.commands import SetTerms
 from brewd.edge.control.server import Method, Params, method
 from brewd.runtime.clock import rfc3339
 
@@ -72,6 +73,8 @@ def cafe_methods(*, cafes: Cafes, networks: Networks, directory: Directory) -> d
     async def change(params: SetCafe) -> dict[str, Any]:
         cafe = await cafes.set(str(params.cafe_id), **params.given())
         networks.learn(cafe.id, cafe.cidrs)
+        if params.profile is not UNSET:
+            directory.order(cafe.id, SetTerms(await cafes.terms(cafe.id)))
         return _answer(cafe, _running(directory).get(cafe.id))
 
     async def revive(params: OneCafe) -> dict[str, Any]:
