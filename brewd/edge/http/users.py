@@ -13,4 +13,4 @@ async def me(parts: HttpParts, call: Call[Any, NoQuery]) -> UserAnswer:
     return UserAnswer(user_shape(await parts.users.me(call.who)))
 
 
-ENDPOINTS: Final = (Endpoint(method="GET", path="/api/users/me", handler=me, tag="users", summary="Who I am", roles=USER, answer=UserAnswer),)
+ENDPOINTS: Final = (Endpoint(method="GET", path="/api/users/me", handler=me, tag="users", summary="Who I am", roles=USER, answer=UserAnswer, event="users:me"),)
