@@ -167,6 +167,7 @@ class EdgeLimits(Section, frozen=True, kw_only=True):
     failures_per_username_per_15min: Annotated[NoLimit, Meta(description="failed joins with one name, wherever they come from")] = 5
     cafe_network_factor: Annotated[NoLimit, Meta(description="an address of a café's own network gets this many times as much")] = 50
     receipts_per_hour: Annotated[NoLimit, Meta(description="receipts one barista can make")] = 10
+    tips_per_minute: Annotated[NoLimit, Meta(description="tips one barista can record of one user")] = 3
     sockets_per_address: Annotated[NoLimit, Meta(description="WebSockets open at once")] = 200
     sockets_per_user: NoLimit = 5
     frames_per_s: Annotated[NoLimit, Meta(description="WebSocket frames from one socket")] = 20
@@ -178,6 +179,7 @@ WIDE_OPEN: Final = EdgeLimits(
     failures_per_cafe_per_15min=0,
     failures_per_username_per_15min=0,
     receipts_per_hour=0,
+    tips_per_minute=0,
     sockets_per_address=0,
     sockets_per_user=0,
     frames_per_s=0,

@@ -38,6 +38,7 @@ from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
 from brewd.people.allowances import Allowances
+from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
 from brewd.people.mirrored import PeopleMirror
 from brewd.people.moderation import Moderation
@@ -48,6 +49,7 @@ from brewd.people.staff import Staff
 from brewd.people.standings import Standings
 from brewd.people.tokens import Tokens
 from brewd.people.users import Users
+from brewd.people.visits import Visits
 from brewd.runtime.alarm import Alarms
 from brewd.runtime.bridge import open_bridge
 from brewd.runtime.clock import Clock
@@ -85,6 +87,7 @@ class Parts(Struct, frozen=True):
     sessions: Sessions
     moderation: Moderation
     allowances: Allowances
+    badges: Badges
     directory: Directory
     supervisor: Supervisor
     sockets: Sockets
@@ -114,6 +117,8 @@ class _Rooms(Struct, frozen=True):
     quota: Quota
     moderation: Moderation
     allowances: Allowances
+    visits: Visits
+    badges: Badges
 
 
 class _Stop:
@@ -180,7 +185,9 @@ async def _serve(
     guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
     rooms = _rooms(ground, stores, people, sockets, step)
-    _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
+    _watch_sessions(ground, stores, people.sessions, rooms, sockets)
+    await rooms.badges.warm()
+    root.spawn("badges", rooms.badges.run, restart=ENDLESS_RESTART)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
         http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
@@ -217,7 +224,8 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     mirror = Mirror(redis=stores.redis, name=ground.ids.uuid4())
     quota = Quota(config.journal.pending_max)
     journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
-    ledger = Ledger(pg=stores.postgres, ids=ground.ids)
+    visits = Visits(pg=stores.postgres)
+    ledger = Ledger(pg=stores.postgres, ids=ground.ids, seen=visits.seen)
     root.spawn("alarms", alarms.run, essential=True)
     root.spawn("journal", journal.run, essential=True)
     root.spawn("mirror", mirror.run)
@@ -247,14 +255,16 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), visits=visits,
+        badges=Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory),
     )  # fmt: skip
 
 
-def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
+def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, rooms: _Rooms, sockets: Sockets) -> None:
     """A session that begins shows in Redis; one that ends is gone from there, and its sockets are closed."""
-    people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=ground.clock)
-    sessions.on_open.append(people_mirror.opened)
+    people_mirror = PeopleMirror(mirror=rooms.mirror, pg=stores.postgres, clock=ground.clock)
+    sessions.on_open += [people_mirror.opened, rooms.visits.opened]
+    rooms.badges.on_change.append(people_mirror.badge)
     sessions.on_revoke.append(people_mirror.ended)
     sessions.on_revoke.append(lambda session_id, user_id, code: _revoked(sockets, session_id, user_id, code))
     ground.root.spawn("people-mirror", people_mirror.run)
@@ -274,7 +284,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, badges=rooms.badges, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
@@ -291,7 +301,7 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        badges=rooms.badges, directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from brewd.cafe.commands import Command, Drop, Ref, Rejoin, Tick, Who
-from brewd.cafe.effects import Broadcast, Effect, Kept, Wake
+from brewd.cafe.effects import Broadcast, Effect, Quiet, Wake
 from brewd.cafe.events import MessageDeleted, MessageNew, UsersUpdate
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.room import Room, confirmed, depart, fall_silent, next_deadline_ms, step, taken_back
@@ -47,7 +47,7 @@ class Observer(Protocol):
 class Keeper(Protocol):
     """Whoever writes down what was decided (the ledger)."""
 
-    def note(self, cafe_id: str, kept: Kept) -> None: ...
+    def note(self, cafe_id: str, kept: Quiet) -> None: ...
 
 
 class CafeActor:

@@ -121,6 +121,11 @@ class Buckets:
         reset_at = None if reset_ms is None else rfc3339(reset_ms)
         return LimitView(window.limit, max(0, window.limit - len(times_ms)), reset_at, wait_ms, 0 if action == "poke" else tier.agent_gap_ms)
 
+    def shown_anew(self, user_id: str) -> None:
+        """Others limits hold for this user: what is left of them is another number."""
+        if user_id in self.messages:
+            self.changed.add(user_id)
+
     def reset(self, user_id: str, action: Action | None = None) -> None:
         """Everything back for one user: of one action, or of all."""
         if action in (None, "message") and self.messages.pop(user_id, None) is not None:

@@ -106,6 +106,13 @@ class Notify(Struct, frozen=True):
     event: Event
 
 
+class SetBadge(Struct, frozen=True):
+    """From now on this user has that badge, or none. The addresses they have say so already; this is for the others to see."""
+
+    user_id: str
+    badge: str | None
+
+
 class Mute(Struct, frozen=True):
     """A moderator's word, stored already. What this user writes is refused until then."""
 
@@ -172,4 +179,4 @@ class Tick(Struct, frozen=True):
 Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
 """What can be asked from outside the room."""
 
-Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | Tick | Question
+Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | SetBadge | Tick | Question

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from brewd.cafe import commands as c
 from brewd.cafe import events as e
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Tell, TellUser
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Seen, Tell, TellUser
 from brewd.cafe.presence import Member
 from brewd.cafe.topics import KEPT_MAX
 from brewd.store.records import Message
 
 if TYPE_CHECKING:
     from brewd.cafe.room import Room
+
+QUARTER_MS = 900_000
+"""How often a guest is said to be here: no time zone's hour begins within a quarter of one."""
 
 RESUME_CHARS_MAX = 200_000  # a resume that says more than this is answered with the latest messages instead
 
@@ -44,7 +47,7 @@ def join(room: Room, command: c.Join, now_ms: int) -> list[Effect]:
         recovered=missed is not None,
         deleted=room.history.deleted_upto(command.since) if command.since is not None else [],
     )
-    effects += [Attach(command.to), Reply(command.to, command.ref, answer)]
+    effects += [Attach(command.to), Reply(command.to, command.ref, answer), *seen(room, command.who.user_id, now_ms)]
     return effects if muting is None else [*effects, Tell(command.to, muting.event)]
 
 
@@ -98,6 +101,23 @@ def remove(room: Room, command: c.Remove, now_ms: int) -> list[Effect]:
 
 def notify(room: Room, command: c.Notify, now_ms: int) -> list[Effect]:
     return [TellUser(command.user_id, command.event)]
+
+
+def set_badge(room: Room, command: c.SetBadge, now_ms: int) -> list[Effect]:
+    """Other limits from here on; what they have used, they have used."""
+    member = room.presence.members.get(command.user_id)
+    if room.buckets is not None:
+        room.buckets.shown_anew(command.user_id)
+    return [] if member is None or not member.set_badge(command.badge) else users_update(room, "status", member)
+
+
+def seen(room: Room, user_id: str, now_ms: int) -> list[Effect]:
+    """They are here now; nothing when that was said in this quarter of an hour."""
+    member, quarter = room.presence.members.get(user_id), now_ms // QUARTER_MS
+    if member is None or member.quarter == quarter:
+        return []
+    member.quarter = quarter
+    return [Seen(user_id, now_ms)]
 
 
 def typing(room: Room, command: c.Typing, now_ms: int) -> list[Effect]:

@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from brewd.cafe.actor import CafeActor, FencedOff, Keeper, Observer, Step
-from brewd.cafe.commands import Command
+from brewd.cafe.commands import Command, SetBadge
 from brewd.cafe.events import Event
 from brewd.cafe.history import HELD_MAX
 from brewd.cafe.ref import CafeRef, CafeStatus, State
@@ -126,6 +126,13 @@ class Directory:
         ref = self._refs.get(cafe_id)
         if ref is not None:
             ref.notify(user_id, event)
+
+    def set_badge(self, cafe_id: str, user_id: str, badge: str | None) -> None:
+        """From the next thing they say on, this user has that badge, on every socket and for everybody to see. Never blocks."""
+        ref = self._refs.get(cafe_id)
+        if ref is not None:
+            ref.fanout.set_badge(user_id, badge)
+            self.order(cafe_id, SetBadge(user_id, badge))
 
     def list(self) -> list[CafeStatus]:
         return [ref.status() for ref in self._refs.values()]

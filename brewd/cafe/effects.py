@@ -82,6 +82,13 @@ class Used(Struct, frozen=True):
     at_ms: int
 
 
+class Seen(Struct, frozen=True):
+    """A guest came in or said something; told once in a quarter of an hour for each, so that whoever counts days and hours can."""
+
+    user_id: str
+    at_ms: int
+
+
 class Wake(Struct, frozen=True, gc=False):
     """Something waits to be committed."""
 
@@ -89,4 +96,7 @@ class Wake(Struct, frozen=True, gc=False):
 Kept = Record | Used
 """What the ledger writes down."""
 
-Effect = Attach | Detach | Reply | Refuse | Broadcast | Tell | TellUser | Record | Used | Wake
+Quiet = Kept | Seen
+"""What is told to nobody in the room."""
+
+Effect = Attach | Detach | Reply | Refuse | Broadcast | Tell | TellUser | Record | Used | Seen | Wake

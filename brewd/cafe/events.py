@@ -160,6 +160,21 @@ class Unmuted(Event, frozen=True):
     name: ClassVar[str] = "moderation:unmuted"
 
 
+class BadgeView(Struct, frozen=True, rename="camel"):
+    """A badge, to whom it belongs. `type`: regular, early_bird, night_owl, social_butterfly or frequent_visitor."""
+
+    type: str
+    awarded_at: str
+    expires_at: str
+
+
+class BadgeAwarded(Event, frozen=True):
+    """To the one who has it from now on; one that is prolonged is not told again."""
+
+    name: ClassVar[str] = "badge:awarded"
+    badge: BadgeView
+
+
 class Draining(Event, frozen=True, rename="camel"):
     """The server is about to restart: connect again after `reconnect_in_ms`, which is different for everyone."""
 

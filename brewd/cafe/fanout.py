@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from brewd.cafe.commands import Ref, Who
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Record, Refuse, Reply, Tell, TellUser, Used, Wake
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Quiet, Refuse, Reply, Tell, TellUser, Wake
 from brewd.cafe.events import Event, MessageNew, UsersUpdate, UserView
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
@@ -97,6 +99,11 @@ class FanOut:
         """Whether this user has a socket here."""
         return user_id in self._by_user
 
+    def set_badge(self, user_id: str, badge: str | None) -> None:
+        """Whatever this user says from now on, they say with this badge."""
+        for to in self._by_user.get(user_id, ()):
+            self.people[to] = replace(self.people[to], badge=badge)
+
     def hears(self, to: int) -> bool:
         outbox = self.attached.get(to)
         return outbox is not None and to in self._hearing.get(outbox.dialect, ())
@@ -116,9 +123,9 @@ class FanOut:
         if outbox is not None:
             self._hearing.get(outbox.dialect, {}).pop(to, None)
 
-    def perform(self, effects: Sequence[Effect]) -> list[Record | Used | Wake]:
+    def perform(self, effects: Sequence[Effect]) -> list[Quiet | Wake]:
         """Take the effects of one step into this turn. Returns those that say nothing to anybody."""
-        others: list[Record | Used | Wake] = []
+        others: list[Quiet | Wake] = []
         for effect in effects:
             if isinstance(effect, Broadcast):
                 self._broadcast(effect)

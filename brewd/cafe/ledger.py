@@ -11,13 +11,14 @@ would crash `run` for ever. On a crash everything else stays queued.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, NoReturn, Protocol
 
 import trio
 from msgspec import Struct
 
-from brewd.cafe.effects import Kept, Record, Used
+from brewd.cafe.effects import Kept, Quiet, Record, Seen, Used
 from brewd.errors import StoreError
 from brewd.runtime.clock import as_datetime
 from brewd.runtime.ids import Ids
@@ -45,10 +46,11 @@ class _Noted(Struct, frozen=True):
 
 
 class Ledger:
-    """See the module. One for the process."""
+    """See the module. One for the process. `seen`: who counts that guests were here; that is not kept here."""
 
-    def __init__(self, *, pg: Queries, ids: Ids, pending_max: int = PENDING_MAX) -> None:
+    def __init__(self, *, pg: Queries, ids: Ids, pending_max: int = PENDING_MAX, seen: Callable[[Seen], None] = lambda _: None) -> None:
         self._pg = pg
+        self._seen = seen
         self._ids = ids
         self._pending_max = pending_max
         self._pending: deque[_Noted] = deque()
@@ -61,8 +63,11 @@ class Ledger:
         """How many wait to be written."""
         return len(self._pending)
 
-    def note(self, cafe_id: str, kept: Kept) -> None:
+    def note(self, cafe_id: str, kept: Quiet) -> None:
         """Queue what a room decided. Never blocks."""
+        if isinstance(kept, Seen):
+            self._seen(kept)
+            return
         if isinstance(kept, Record):
             log.info(kept.action, cafe=cafe_id, user=kept.user_id, name=kept.username, rule=kept.rule, reason=kept.reason, by=kept.by_name)
         if len(self._pending) >= self._pending_max:

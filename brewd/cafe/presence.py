@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from msgspec.structs import replace
+
 from brewd.cafe.commands import Who
 from brewd.cafe.events import UserView
 from brewd.runtime.clock import rfc3339
@@ -21,25 +23,38 @@ VIEWS_MAX = 500
 class Member:
     """One present user."""
 
-    __slots__ = ("devices", "gone_at_ms", "hidden", "seen_ms", "status", "typing_until_ms", "view", "who")
+    __slots__ = ("devices", "gone_at_ms", "hidden", "quarter", "seen_ms", "status", "typing_until_ms", "view", "who")
 
     def __init__(self, who: Who, now_ms: int) -> None:
         self.who = who
+        self.view: UserView
         self.status = "online"
         self.devices: set[int] = set()
         self.seen_ms = now_ms
         self.gone_at_ms: int | None = None
         self.hidden = False  # from the others: they are told nothing of this one
         self.typing_until_ms = 0
-        self.view = UserView(who.user_id, who.username, self.status, who.badge)
+        self.quarter = 0  # of an hour, in which they were last told to be here
+        self._show()
 
     def set_status(self, status: str) -> bool:
         """Whether that changed anything."""
         if status == self.status:
             return False
         self.status = status
-        self.view = UserView(self.who.user_id, self.who.username, status, self.who.badge)
+        self._show()
         return True
+
+    def set_badge(self, badge: str | None) -> bool:
+        """Whether that changed anything."""
+        if badge == self.who.badge:
+            return False
+        self.who = replace(self.who, badge=badge)
+        self._show()
+        return True
+
+    def _show(self) -> None:
+        self.view = UserView(self.who.user_id, self.who.username, self.status, self.who.badge)
 
 
 class Presence:

@@ -142,6 +142,7 @@ def confirmed(room: Room, generation: int, redacted: dict[str, Message], now_ms:
         room.history.append(message, draft.key)
         room.topics_dirty |= room.topics.add(message.content, now_ms)
         effects += speaking.told(room, draft, message)
+        effects += company.seen(room, message.user_id, now_ms)
     room.pending.confirmed()
     room.quota.give(len(departed))
     if room.topics_dirty and now_ms - room.topics_told_ms >= TOPICS_GAP_MS:
@@ -204,6 +205,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.Drop: company.drop,
     c.Remove: company.remove,
     c.Notify: company.notify,
+    c.SetBadge: company.set_badge,
     c.Typing: company.typing,
     c.SetStatus: company.set_status,
     c.PresenceQuery: company.presence_query,

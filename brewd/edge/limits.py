@@ -1,9 +1,10 @@
-"""What is limited at the edge by where somebody comes from: requests without a token, open WebSockets; and receipts by barista.
+"""What is limited at the edge by where somebody comes from: requests without a token, open WebSockets; and receipts and tips by barista.
 
 | limit | counts | how |
 | --- | --- | --- |
 | `anonymous` | requests and handshakes without a good token, by address; not the health probes, and not what `attempts` judges | a bucket that fills in 15 minutes |
 | `receipts` | receipts that were made, by barista | so many in any hour |
+| `tips` | tips that were recorded, by barista and user | so many in any minute |
 | `sockets-per-address` | WebSockets open at once, by address; `ws/sockets` counts them | a plain count |
 
 An address of a café's own network has `cafe_network_factor` times as much. Somebody without an address came over a Unix socket
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from msgspec import Struct
+
 from brewd.config import EdgeLimits
 from brewd.edge.networks import Networks, key_of
 from brewd.edge.standing import OverLimit, Standing
@@ -29,6 +32,16 @@ ROOM: Final = 32_768
 _BARISTAS_MAX: Final = 16_384
 QUARTER_MS: Final = 900_000
 _HOUR_MS: Final = 3_600_000
+_MINUTE_MS: Final = 60_000
+
+
+class _Most(Struct, frozen=True):
+    """`count` in any `period_ms`; 0 is no limit."""
+
+    limit: str
+    count: int
+    period_ms: int
+    detail: str
 
 
 class Limits:
@@ -43,6 +56,8 @@ class Limits:
         self._anonymous: Tally[bytes, Uses] = Tally(room=ROOM, grip=self._grip)
         self._per_hour = config.receipts_per_hour
         self._receipts: Windows[str] = Windows(limit=self._per_hour, period_ms=_HOUR_MS, room=_BARISTAS_MAX)
+        self._tips_per_minute = config.tips_per_minute
+        self._tips: Windows[str] = Windows(limit=self._tips_per_minute, period_ms=_MINUTE_MS, room=_BARISTAS_MAX)
         self._sockets_max = config.sockets_per_address
 
     def __len__(self) -> int:
@@ -76,23 +91,35 @@ class Limits:
     @contextmanager
     def receipt(self, staff_id: str, tell: Callable[[Standing], None]) -> Iterator[None]:
         """Around the making of one receipt, which counts from the start, and not when it was not made. Raises `OverLimit`."""
-        most = self._per_hour
-        if not most:
+        with self._counted(self._receipts, staff_id, _Most("receipts", self._per_hour, _HOUR_MS, "One barista can make {} receipts an hour."), tell):
+            yield
+
+    @contextmanager
+    def tip(self, staff_id: str, user_id: str, tell: Callable[[Standing], None]) -> Iterator[None]:
+        """The same around the recording of one tip."""
+        most = _Most("tips", self._tips_per_minute, _MINUTE_MS, "One barista can record {} tips of one user a minute.")
+        with self._counted(self._tips, f"{staff_id} {user_id}", most, tell):
+            yield
+
+    @contextmanager
+    def _counted(self, windows: Windows[str], key: str, most: _Most, tell: Callable[[Standing], None]) -> Iterator[None]:
+        if not most.count:
             yield
             return
         now_ms = self._clock.now_ms()
-        wait = self._receipts.wait_ms(staff_id, now_ms, most)
+        window_s = most.period_ms // 1000
+        wait = windows.wait_ms(key, now_ms, most.count)
         if wait:
-            raise OverLimit(f"One barista can make {most} receipts an hour.", Standing("receipts", most, _HOUR_MS // 1000, 0, wait))
-        made = self._receipts.add(staff_id, now_ms, most)
+            raise OverLimit(most.detail.format(most.count), Standing(most.limit, most.count, window_s, 0, wait))
+        made = windows.add(key, now_ms, most.count)
         done = False
         try:
             yield
             done = True
-            tell(Standing("receipts", most, _HOUR_MS // 1000, most - len(made), made[0] + _HOUR_MS - now_ms))
+            tell(Standing(most.limit, most.count, window_s, most.count - len(made), made[0] + most.period_ms - now_ms))
         finally:
             if not done:
-                self._receipts.take_back(staff_id, now_ms)
+                windows.take_back(key, now_ms)
 
     def sockets_max(self, address: str) -> int:
         """How many WebSockets may be open from an address; 0 is no limit."""

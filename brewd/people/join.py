@@ -17,6 +17,7 @@ from msgspec import Struct
 from brewd.errors import Rejected, StoreConflict
 from brewd.people.cafes import Cafes
 from brewd.people.codes import token_hash
+from brewd.people.holders import Bearer, bearer_from
 from brewd.people.network import Evidence, decide
 from brewd.people.records import Queries, User, user_from
 from brewd.people.sessions import Sessions, banned
@@ -65,6 +66,7 @@ class _Plan(Struct, frozen=True, kw_only=True):
 class _Joined(Struct, frozen=True):
     user: User
     knew_patron: bool
+    bearer: Bearer
 
 
 class _Refused(Struct, frozen=True):
@@ -105,6 +107,8 @@ class Joins:
             raise Rejected("conflict", "Somebody here already has this name.") from error
         if isinstance(outcome, _Refused):
             raise self._refusal(outcome)
+        if outcome.bearer.badge is not None:
+            self._sessions.holders.hold(outcome.bearer)
         patron_key = request.patron_key if request.patron_key is not None and outcome.knew_patron else fresh_key
         return self._welcome(outcome.user, plan, patron_key)
 
@@ -178,7 +182,7 @@ async def _join(tx: Queries, plan: _Plan, tries_max: int) -> _Joined | _Refused:
     row = await tx.fetchrow("customer_add", plan.user_id, plan.cafe_id, patron_id, receipt["username"], now, as_datetime(plan.expires_ms))
     await tx.execute("receipt_use", receipt["id"], now, plan.user_id)
     await tx.execute("session_add", plan.session_id, plan.user_id, None, plan.refresh_jti, now, as_datetime(plan.expires_ms))
-    return _Joined(user_from(row), knew_patron)
+    return _Joined(user_from(row), knew_patron, bearer_from(row))
 
 
 async def _patron(tx: Queries, plan: _Plan) -> tuple[str, bool]:

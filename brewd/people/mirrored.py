@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, Protocol
 import trio
 
 from brewd.errors import StoreError
+from brewd.people.holders import Bearer
 from brewd.people.records import User, user_from
 from brewd.runtime.clock import Clock, as_datetime
 from brewd.store.mirror import Mirror, RedisCommand
@@ -37,6 +38,12 @@ class PeopleMirror:
     def opened(self, user: User, session_id: str, refresh_jti: str) -> None:
         """A customer's session began, or went on with a new refresh token."""
         self._mirror.write(f"session:{session_id}", _session(user, session_id, refresh_jti))
+
+    def badge(self, bearer: Bearer) -> None:
+        """A user has another badge now, or none."""
+        person, status = f"user:{bearer.user_id}", bearer.badge or "none"
+        named = ("HSET", person, "username", bearer.username, "cafeId", bearer.cafe_id, "badgeStatus", status)
+        self._mirror.write(f"{person}:badge", [named, ("EXPIREAT", person, bearer.expires_ms // 1000)])
 
     def ended(self, session_id: str | None, user_id: str, _code: int) -> None:
         """A session was revoked, or, with no session, everything of a user."""

@@ -1,7 +1,8 @@
 """Logins: which are revoked, and how a refresh token turns into the next pair.
 
 Owns the sets of revoked sessions, ended users and banned ones in memory, so that checking a token costs no query. They are loaded from
-Postgres at the start and hold an entry only until the tokens it forbids have expired by themselves.
+Postgres at the start and hold an entry only until the tokens it forbids have expired by themselves. So it is with badges: the token says
+who had one when it was made, `holders` says who has one now.
 A revocation counts in memory before it is written, and is written whatever becomes of the caller: someone who hangs up right after
 logging out is logged out all the same, also after a restart.
 """
@@ -13,8 +14,10 @@ from typing import Any, Final
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from brewd.errors import Rejected, StoreError
+from brewd.people.holders import Holders
 from brewd.people.records import Queries, StaffMember, User, user_from
 from brewd.people.tokens import Identity, RefreshGrant, Tokens
 from brewd.runtime.clock import Clock, as_datetime, as_ms, rfc3339
@@ -54,6 +57,7 @@ class Sessions:
         self._ended: dict[str, int] = {}
         self._banned: dict[str, int] = {}
         self._sweep_ms = 0
+        self.holders = Holders(clock)
         self.on_revoke: list[OnRevoke] = []
         self.on_open: list[OnOpen] = []
 
@@ -76,14 +80,15 @@ class Sessions:
         return self.check(self._tokens.verify_access(token))
 
     def check(self, identity: Identity) -> Identity:
-        """The identity itself, or `Rejected`: `user_expired`, `unauthorized` or `banned`."""
+        """The identity as it is now: with the badge they have. Or `Rejected`: `user_expired`, `unauthorized` or `banned`."""
         if identity.user_id in self._ended:
             raise _user_over()
         if identity.session_id in self._revoked:
             raise _revoked()
         if self._is_banned(identity.user_id):
             raise banned(self._banned[identity.user_id])
-        return identity
+        badge = self.holders.badge(identity.user_id, identity.badge)
+        return identity if badge == identity.badge else replace(identity, badge=badge)
 
     def ban(self, user_id: str, until_ms: int) -> None:
         """No token of this user counts until then. Somebody else has stored it."""
@@ -136,7 +141,7 @@ class Sessions:
             role="user",
             session_id=grant.session_id,
             username=user.username,
-            badge=user.badge,
+            badge=self.holders.badge(user.id, user.badge),
             user_expires_ms=user.expires_ms,
         )
         return Renewed(access_token, self.refresh_token(user, grant.session_id, next_jti), user)

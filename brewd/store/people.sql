@@ -75,8 +75,11 @@ UPDATE receipt SET used_at = $2, user_id = $3 WHERE id = $1 AND used_at IS NULL 
 UPDATE customer SET ended_at = expires_at WHERE cafe_id = $1 AND lower(username) = lower($2) AND ended_at IS NULL AND expires_at <= $3;
 
 -- name: customer_add
-INSERT INTO customer (id, cafe_id, patron_id, username, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id::text, cafe_id::text, username, badge_status, interests, poke_enabled, created_at, expires_at, ended_at;
+-- With the badge their patron has.
+INSERT INTO customer (id, cafe_id, patron_id, username, created_at, expires_at, badge_status, badge_until)
+SELECT $1::uuid, $2::uuid, $3::uuid, $4::text, $5::timestamptz, $6::timestamptz, coalesce(b.type, 'none'), b.expires_at
+FROM (SELECT) AS one LEFT JOIN badge b ON b.patron_id = $3 AND b.type = 'regular' AND b.expires_at > $5
+RETURNING id::text, cafe_id::text, username, badge_status, interests, poke_enabled, created_at, expires_at, ended_at, badge_until;
 
 -- name: customer_add_many
 INSERT INTO customer (id, cafe_id, username, created_at, expires_at)

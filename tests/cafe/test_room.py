@@ -6,7 +6,7 @@ import pytest
 
 from brewd.cafe import commands as c
 from brewd.cafe.company import RESUME_CHARS_MAX
-from brewd.cafe.effects import Attach, Broadcast, Detach, Reply
+from brewd.cafe.effects import Attach, Broadcast, Detach, Reply, Seen
 from brewd.cafe.history import HELD_MAX
 from brewd.cafe.room import Rules, next_deadline_ms
 from tests.cafe.rooms import (
@@ -39,7 +39,7 @@ def test_a_join_is_told_to_the_others_and_answered_with_everything_there_is() ->
     play(cafe, c.Join(1, ANN))
     effects = play(cafe, c.Join(2, BOB, "r"))
     assert updates(effects) == [("join", "bob", 2)]
-    assert [type(effect) for effect in effects] == [Broadcast, Attach, Reply]
+    assert [type(effect) for effect in effects] == [Broadcast, Attach, Reply, Seen]
     joined = answer(effects, 2)
     assert (joined.cafe_id, joined.epoch, joined.seq, joined.user_count, joined.recovered) == (CAFE, EPOCH, 3, 2, False)
     assert [user.username for user in joined.users] == ["ann", "bob"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from brewd.cafe.commands import Command
+from brewd.cafe.events import Event
 from brewd.cafe.ref import CafeRef
 from brewd.people.allowances import Allowances
+from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
 from brewd.people.join import JoinAnswer, JoinRequest, Joins
 from brewd.people.keys import KeyRing
@@ -18,6 +20,7 @@ from brewd.people.sessions import Sessions
 from brewd.people.staff import Staff
 from brewd.people.tokens import Tokens
 from brewd.people.users import Users
+from brewd.people.visits import Visits
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
@@ -33,6 +36,14 @@ class Rooms:
     def __init__(self) -> None:
         self.orders: list[tuple[str, Command]] = []
         self.away: list[tuple[str, int, str]] = []
+        self.badges: list[tuple[str, str | None]] = []
+        self.told: list[tuple[str, Event]] = []
+
+    def set_badge(self, cafe_id: str, user_id: str, badge: str | None) -> None:
+        self.badges.append((user_id, badge))
+
+    def notify(self, cafe_id: str, user_id: str, event: Event) -> None:
+        self.told.append((user_id, event))
 
     def order(self, cafe_id: str, command: Command) -> None:
         self.orders.append((cafe_id, command))
@@ -59,6 +70,8 @@ class World(Struct, frozen=True, kw_only=True):
     rooms: Rooms
     moderation: Moderation
     allowances: Allowances
+    visits: Visits
+    badges: Badges
 
     async def moderator(self, cafe: Cafe) -> Moderator:
         member = await self.staff.add(cafe.id, f"Mo {len(await self.staff.list(cafe.id))}", "moderator", "pw")
@@ -83,7 +96,8 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
     tokens = Tokens(clock=clock, ids=ids, keys=keys, access_ttl_s=ACCESS_TTL_S)
     sessions = Sessions(pg=pg, clock=clock, ids=ids, tokens=tokens, user_ttl_s=USER_TTL_S)
     cafes = Cafes(pg=pg, clock=clock, ids=ids)
-    rooms = Rooms()
+    rooms, visits = Rooms(), Visits(pg=pg)
+    sessions.on_open.append(visits.opened)
     hasher = Passwords(time_cost=1, memory_kib=64)
     return World(
         pg=pg,
@@ -100,4 +114,6 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
         rooms=rooms,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=rooms.send_away),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=cafes, rooms=rooms),
+        visits=visits,
+        badges=Badges(pg=pg, clock=clock, ids=ids, cafes=cafes, holders=sessions.holders, visits=visits, rooms=rooms),
     )

@@ -10,6 +10,7 @@ from msgspec import Struct
 from brewd.config import Config
 from brewd.edge.guard import Guard
 from brewd.people.allowances import Allowances
+from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
 from brewd.people.join import Joins
 from brewd.people.moderation import Moderation
@@ -50,6 +51,7 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     directory: Directory
     moderation: Moderation
     allowances: Allowances
+    badges: Badges
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

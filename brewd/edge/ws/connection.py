@@ -99,7 +99,6 @@ class WebSocket:
         "_sock",
         "_stream",
         "_to",
-        "_who",
         "address",
         "draining",
         "heard_s",
@@ -133,7 +132,6 @@ class WebSocket:
         self.draining = False
         self._ref: CafeRef | None = None
         self._to = 0
-        self._who: c.Who | None = None
         self._conduct: Conduct | None = None
         self._level: float = 0
         self._auth_limit: trio.CancelScope | None = None
@@ -307,19 +305,20 @@ class WebSocket:
         self.identity = identity
         self.until_ms = identity.expires_ms
         staff = identity.is_staff
-        self._who = c.Who(identity.user_id, identity.username, identity.badge, staff=staff, moderator=identity.role == "moderator")
+        badge = self._parts.sessions.holders.badge(identity.user_id, identity.badge)  # since the token was looked at, that may be another
+        who = c.Who(identity.user_id, identity.username, badge, staff=staff, moderator=identity.role == "moderator")
         self._ref = self._parts.directory.ref(identity.cafe_id)
-        self._to = self._ref.attach(self.outbox, self._who)
+        self._to = self._ref.attach(self.outbox, who)
         self._parts.sockets.identified(self._number, identity)
         hello = Hello(identity.user_id, identity.cafe_id, identity.session_id, rfc3339(self._parts.clock.now_ms()))
         self.outbox.push(self._parts.dialect.event(hello))
         return hello
 
     def _in_cafe(self, cafe_id: str) -> tuple[CafeRef, c.Who]:
-        ref, who = self._ref, self._who
-        if ref is None or who is None or cafe_id != ref.cafe_id:
+        ref = self._ref
+        if ref is None or cafe_id != ref.cafe_id:
             raise Rejected("not_in_cafe", "Your token is for another café.")
-        return ref, who
+        return ref, ref.fanout.people[self._to]
 
     def _join(self, frame: plain.JoinFrame) -> Awaitable[None] | None:
         ref, who = self._in_cafe(frame.data.cafe_id)
@@ -377,7 +376,7 @@ class WebSocket:
         assert self.identity is not None
         dialect = self._parts.dialect
         try:
-            answer = await self._parts.calls.perform(frame.event, bytes(frame.data), self.identity)
+            answer = await self._parts.calls.perform(frame.event, bytes(frame.data), self._parts.sessions.check(self.identity))
         except Rejected as rejected:
             self.outbox.push(dialect.error(frame.ref, rejected.data()))
         else:
