@@ -115,13 +115,7 @@ class Badges:
 
     async def warm(self) -> None:
         """Load who has a badge that counts. Call it before serving."""
-        self._unsure = False
-        try:
-            await self._end()
-            await self._load()
-        except StoreError:
-            self._unsure = True
-            raise
+        await self._catch_up(load=True)
 
     async def run(self) -> NoReturn:
         while True:
@@ -137,7 +131,7 @@ class Badges:
         for bearer in over:
             self._rooms.set_badge(bearer.cafe_id, bearer.user_id, None)
         if over or self._unsure:
-            await self.warm()
+            await self._catch_up(load=self._unsure)
         seen = self._visits.take(BATCH)
         if seen:
             await self._judge_seen(seen)
@@ -165,6 +159,22 @@ class Badges:
             "tips": await self._purge("tip_purge", as_datetime(now_ms - TIPS_KEPT_MS)),
             "visits": await self._purge("visit_purge", days_end),
         }
+
+    def matched(self, *user_ids: str) -> None:
+        """These users have just got a channel, which is stored. Never blocks: they are judged with the next tick."""
+        for user_id in user_ids:
+            self._visits.seen(Seen(user_id, self._clock.now_ms()))
+
+    async def _catch_up(self, *, load: bool) -> None:
+        """Bring Postgres up to what has ended here and, with `load`, memory up to Postgres."""
+        self._unsure = False
+        try:
+            await self._end()
+            if load:
+                await self._load()
+        except StoreError:
+            self._unsure = True
+            raise
 
     async def _purge(self, name: str, until: Any) -> int:
         total, gone = 0, PURGE_BATCH
@@ -206,8 +216,10 @@ class Badges:
         return total
 
     async def _load(self) -> None:
-        for row in await self._pg.fetch("badge_held", as_datetime(self._clock.now_ms()), timeout_s=BATCH_S):
+        for at, row in enumerate(await self._pg.fetch("badge_held", as_datetime(self._clock.now_ms()), timeout_s=BATCH_S)):
             self._show(bearer_from(row))
+            if not at % BATCH:
+                await trio.lowlevel.checkpoint()
 
     async def _stored(self, work: Any, *args: Any) -> Any:
         """A transaction whose outcome is told whatever becomes of the caller; one whose outcome is not known is looked up with the next tick."""

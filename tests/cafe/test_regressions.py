@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from brewd.cafe import commands as c
 from brewd.cafe.directory import Bounds, Directory
-from brewd.cafe.effects import Effect, Kept
+from brewd.cafe.effects import Effect, Quiet
 from brewd.cafe.room import Room, Rules, step
 from brewd.cafe.standing import Standing
 from brewd.errors import StoreError
@@ -58,7 +58,7 @@ class Cold:
         await trio.lowlevel.checkpoint()
         return Standing()
 
-    def note(self, cafe_id: str, kept: Kept) -> None:
+    def note(self, cafe_id: str, kept: Quiet) -> None:
         pass
 
     def touched(self, room: Room) -> None:
