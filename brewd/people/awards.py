@@ -57,12 +57,25 @@ class Done(Struct, frozen=True):
     awards: Awards
 
 
-async def record(tx: Queries, plan: Plan) -> Done | None:
-    """None when there is no such live user in the café. The patron's row is locked, so of tips at one instant each sees those before it."""
+async def adopt(tx: Queries, plan: Plan) -> bool:
+    """Give the user a patron, if they have none; whether there is such a live user. By itself, for whoever records a tip locks the patron first."""
     tip, now = plan.tip, as_datetime(plan.tip.at_ms)
-    patron_id = await _patron(tx, plan, now)
-    if patron_id is None:
+    row = await tx.fetchrow("tip_patronless", tip.user_id, tip.cafe_id, now)
+    if row is None:
+        return False
+    if row["patron_id"] is None:
+        await tx.execute("patron_add", plan.patron_id, tip.cafe_id, plan.key_hash, now, row["expires_at"])
+        await tx.execute("customer_patron", tip.user_id, plan.patron_id)
+    return True
+
+
+async def record(tx: Queries, plan: Plan) -> Done | None:
+    """None when there is no such live user in the café, or they have no patron. The patron's row is locked, so of tips at one instant each sees those before it."""
+    tip, now = plan.tip, as_datetime(plan.tip.at_ms)
+    row = await tx.fetchrow("tip_patron", tip.user_id, tip.cafe_id, now)
+    if row is None:
         return None
+    patron_id = row["patron_id"]
     await tx.execute("tip_add", tip.id, tip.cafe_id, patron_id, tip.user_id, tip.staff_id, tip.amount_cents, tip.currency, now)
     rows = await tx.fetch("tip_times", tip.user_id, as_datetime(tip.at_ms - WINDOW_MS))
     tips_ms = [row["at_ms"] for row in rows]
@@ -84,21 +97,6 @@ async def award(tx: Queries, due: Sequence[Due], now_ms: int) -> Awards:
     if regular:
         await tx.execute("badge_hold", *map(list, zip(*regular, strict=True)), now, REGULAR)
     return Awards(changed, await tx.fetch("badge_bearers", [row["patron_id"] for row in changed], now))
-
-
-async def _patron(tx: Queries, plan: Plan, now: datetime) -> str | None:
-    tip = plan.tip
-    row = await tx.fetchrow("tip_patron", tip.user_id, tip.cafe_id, now)
-    if row is None:
-        row = await tx.fetchrow("tip_patronless", tip.user_id, tip.cafe_id, now)
-        if row is None:
-            return None
-        if row["patron_id"] is None:
-            await tx.execute("patron_add", plan.patron_id, tip.cafe_id, plan.key_hash, now, row["expires_at"])
-            await tx.execute("customer_patron", tip.user_id, plan.patron_id)
-            return plan.patron_id
-        row = await tx.fetchrow("tip_patron", tip.user_id, tip.cafe_id, now)  # another tip was first to give them one
-    return None if row is None else str(row["patron_id"])
 
 
 def facts(row: Mapping[str, Any]) -> Facts:

@@ -22,7 +22,7 @@ from brewd.cafe.effects import Seen
 from brewd.cafe.events import BadgeAwarded, BadgeView, Event
 from brewd.cafe.limits import Tier
 from brewd.errors import Rejected, StoreError
-from brewd.people.awards import Awards, Done, Plan, Tip, award, facts, record, view
+from brewd.people.awards import Awards, Done, Plan, Tip, adopt, award, facts, record, view
 from brewd.people.badge_rules import DAY_MS, REGULAR, SEEN_DAYS, TIPS_KEPT_MS, WINDOW_MS, Eligibility, earned, eligibility
 from brewd.people.cafes import Cafes
 from brewd.people.currencies import currency_code
@@ -99,6 +99,8 @@ class Badges:
         )  # fmt: skip
         plan = Plan(tip, self._ids.uuid7(), self._ids.secret(32), self._ids.uuid4())
         done: Done | None = await self._stored(record, plan)
+        if done is None and await self._stored(adopt, plan):
+            done = await self._stored(record, plan)
         if done is None:
             raise Rejected("not_found", "There is no such user here, or their time is over.")
         self._tell(done.awards)
@@ -209,8 +211,9 @@ class Badges:
         total, ended = 0, PURGE_BATCH
         while ended == PURGE_BATCH:
             rows = await self._pg.fetch("badge_over", as_datetime(self._clock.now_ms()), PURGE_BATCH, timeout_s=BATCH_S)
-            for row in rows:
-                self._changed(bearer_from(row))
+            for bearer in map(bearer_from, rows):
+                if bearer.expires_ms > self._clock.now_ms():
+                    self._changed(bearer)
             ended = len(rows)
             total += ended
         return total

@@ -58,12 +58,12 @@ class Holders:
             self._sweep()
 
     def over(self) -> list[Bearer]:
-        """Whose badge has ended since this was last asked."""
+        """Whose badge has ended since this was last asked, of those who are here."""
         now_ms, over = self._clock.now_ms(), list[Bearer]()
         while self._ends and self._ends[0][0] <= now_ms:
             until_ms, user_id = heapq.heappop(self._ends)
             bearer = self._held.get(user_id)
-            if bearer is not None and bearer.until_ms == until_ms:  # else it was prolonged
+            if bearer is not None and bearer.until_ms == until_ms and bearer.expires_ms > now_ms:  # else it was prolonged, or they are gone
                 over.append(bearer)
         return over
 

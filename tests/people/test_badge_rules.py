@@ -10,8 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brewd.people.badge_rules import DAY_MS, DAYS_NEEDED, HELD_DAYS, MATCHES_NEEDED, TIP_THRESHOLD, WINDOW_MS, Facts, Visit
-from brewd.people.badge_rules import day_of, earned, eligibility, midnight_ms, visits_of  # fmt: skip
+from brewd.people.badge_rules import (
+    DAY_MS,
+    DAYS_NEEDED,
+    HELD_DAYS,
+    MATCHES_NEEDED,
+    TIP_THRESHOLD,
+    WINDOW_MS,
+    Facts,
+    Visit,
+    day_of,
+    earned,
+    eligibility,
+    midnight_ms,
+    visits_of,
+)
 
 VIENNA, KOLKATA, CAIRO, NEW_YORK = map(ZoneInfo, ("Europe/Vienna", "Asia/Kolkata", "Africa/Cairo", "America/New_York"))
 NOW_MS = 1_795_341_600_000  # 2026-11-22T10:00:00Z
