@@ -68,7 +68,8 @@ class Eligibility(Struct, frozen=True, rename="camel"):
 
 
 def eligibility(tips_ms: Iterable[int], now_ms: int) -> Eligibility:
-    counted = sum(now_ms - WINDOW_MS < at_ms <= now_ms for at_ms in tips_ms)
+    """Of tips at one instant the one that is stored last may have begun first: those that are later than `now_ms` count."""
+    counted = sum(at_ms > now_ms - WINDOW_MS for at_ms in tips_ms)
     return Eligibility(counted >= TIP_THRESHOLD, counted, max(0, TIP_THRESHOLD - counted))
 
 
@@ -77,7 +78,7 @@ def earned(facts: Facts, now_ms: int) -> dict[Type, int]:
     today = day_of(now_ms, facts.zone)
     visits = [visit for visit in facts.visits if today - timedelta(days=SEEN_DAYS) < visit.day <= today]
     ends: dict[Type, int] = {}
-    last_ms = _last_tip_ms(facts.tips_ms, now_ms)
+    last_ms = _last_tip_ms(facts.tips_ms)
     if last_ms is not None:
         ends[REGULAR] = last_ms + HELD_DAYS * DAY_MS
     for kind, weight, needed in _BY_DAY:
@@ -115,10 +116,9 @@ def _local(at_ms: int, zone: tzinfo) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, zone)
 
 
-def _last_tip_ms(tips_ms: Sequence[int], now_ms: int) -> int | None:
+def _last_tip_ms(tips_ms: Sequence[int]) -> int | None:
     """The last tip that, with those before it, was enough."""
-    known = [at_ms for at_ms in tips_ms if at_ms <= now_ms]
-    for first_ms, last_ms in zip(reversed(known[: 1 - TIP_THRESHOLD]), reversed(known), strict=False):
+    for first_ms, last_ms in zip(reversed(tips_ms[: 1 - TIP_THRESHOLD]), reversed(tips_ms), strict=False):
         if first_ms > last_ms - WINDOW_MS:
             return last_ms
     return None
