@@ -109,15 +109,18 @@ class CafeActor:
         self._publish()
 
     def _changed_company(self) -> list[Effect]:
-        """Who was muted, or free again, while an earlier actor ended: the others see one who is hidden, or do not see one who is not."""
+        """Who was muted, or free again, or got another badge while an earlier actor ended: the others see one who is hidden, or not as they are."""
         room, told = self.room, self._ref.fanout.told_users
         members = [(member.view, member.hidden) for member in room.presence.members.values()]
         seen = len(told)
         effects: list[Effect] = []
         for view, hidden in members:
-            if hidden is (view.id in told):
+            known = told.get(view.id)
+            if hidden is (known is not None):
                 seen += -1 if hidden else 1
                 effects.append(Broadcast(UsersUpdate(room.cafe_id, "leave" if hidden else "join", view, seen)))
+            elif known is not None and known.badge != view.badge:
+                effects.append(Broadcast(UsersUpdate(room.cafe_id, "status", view, seen)))
         return effects
 
     def _untold_deletions(self) -> list[Effect]:
