@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from brewd.cafe import commands as c
+from brewd.cafe import events
 from brewd.cafe.company import QUARTER_MS
 from brewd.cafe.effects import Refuse, Seen
 from brewd.cafe.limits import Terms, limits_of
@@ -13,7 +14,6 @@ from brewd.cafe.moderation import Muting
 from brewd.cafe.standing import Standing
 from brewd.config import Profile
 from tests.cafe.rooms import ANN, BOB, CAFE, JOINS, MOD, NOW_MS, answer, commit, only, play, room, send, told, updates
-from tests.cafe.rooms import e as events
 from tests.cafe.world import World
 
 REGULAR = replace(ANN, badge="regular")

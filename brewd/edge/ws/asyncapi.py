@@ -111,6 +111,8 @@ _DESCRIPTION: Final = (
     "What the others are told of one user (coming, typing, a status) may be 30 things at once and one more a second; after that a `join:cafe` or `presence:update` is "
     "answered `rate_limited` with `retryAfterMs`, and typing is not told. "
     "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`. "
+    "Somebody who gets a badge that messages show, or whose badge ends, is told of as `users:update` with the action `status`; from then on it counts for their limits, "
+    "on every socket. "
     "A muted guest hears everything, is not listed and not counted, and is told `moderation:muted` when it begins and with every join until `moderation:unmuted`."
 )
 

@@ -135,3 +135,21 @@ async def test_redis_says_so_too(house: House, cafe: Cafe, ann: Person, bridge: 
         await tip(house, cafe, ann, 5)
         await until(("HGET", f"user:{ann.id}", "badgeStatus"), "regular")
         assert (await redis.pipeline([("TTL", f"user:{ann.id}")]))[0] > 0
+
+
+async def test_who_comes_early_is_told_so(house: House, flow: MockClock) -> None:
+    """The café lies where it is six in the morning now."""
+    hour = house.parts.clock.now_ms() // 3_600_000 % 24
+    ahead = (6 - hour + 11) % 24 - 11
+    cafe = await house.parts.cafes.add(name="Early", timezone=f"Etc/GMT{-ahead:+d}")
+    printed = await house.parts.receipts.issue(cafe.id, "r-1")
+    body = {"cafeId": cafe.id, "username": printed.username, "joinToken": printed.join_token}
+    joined = (await house.api("POST", "/api/auth/join", body)).json
+    ann = Person(joined["user"]["id"], printed.username, joined["accessToken"], cafe.id)
+    here = await house.enter(ann)
+    flow.jump(1.1)
+    badge = (await here.heard("badge:awarded"))["badge"]
+    assert badge["type"] == "early_bird"
+    status = await here.ask("badges:status", {})
+    assert (status["badgeStatus"], status["badges"]) == ("none", [badge])
+    assert (await house.parts.badges.calculate())["awarded"] == 0
