@@ -56,6 +56,7 @@ from brewd.runtime.log import configure, get_logger
 from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.social.dm import DirectMessages
 from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
@@ -114,6 +115,7 @@ class _Rooms(Struct, frozen=True):
     quota: Quota
     moderation: Moderation
     allowances: Allowances
+    dms: DirectMessages
 
 
 class _Stop:
@@ -248,6 +250,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=directory, guests=people.sessions),
     )  # fmt: skip
 
 
@@ -274,7 +277,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, dms=rooms.dms, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 

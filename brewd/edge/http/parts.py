@@ -20,6 +20,7 @@ from brewd.people.tokens import Tokens
 from brewd.people.users import Users
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
+from brewd.social.dm import DirectMessages
 from brewd.store.postgres import Postgres
 
 
@@ -50,6 +51,7 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     directory: Directory
     moderation: Moderation
     allowances: Allowances
+    dms: DirectMessages
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]
