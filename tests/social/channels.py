@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from uuid import UUID
 
@@ -77,11 +78,21 @@ class Ears:
 
 
 class Shaky:
-    """Postgres, but the next write can be lost on its way there (`before`) or its answer on the way back (`after`)."""
+    """Postgres, but the next write can be lost on its way there (`before`) or its answer on the way back (`after`), or be done when `arrive` says so (`late`).
+
+    `meanwhile` is done right before the next write.
+    """
 
     def __init__(self, pg: Postgres) -> None:
         self._pg = pg
+        self._late: list[tuple[str, Any]] = []
         self.loses: str | None = None
+        self.meanwhile: Callable[[], Awaitable[Any]] | None = None
+
+    async def arrive(self) -> list[Any]:
+        """What is late is done; the rows."""
+        late, self._late = self._late, []
+        return [await self._pg.fetchrow(name, *args) for name, args in late]
 
     async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> Any:
         return await self._pg.fetch(name, *args, timeout_s=timeout_s)
@@ -90,6 +101,12 @@ class Shaky:
         loses = None
         if name in ("dm_send", "dm_delete", "dm_read"):
             loses, self.loses = self.loses, None
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile is not None:
+                await meanwhile()
+        if loses == "late":
+            self._late.append((name, args))
+            raise StoreError("still on its way")
         if loses == "before":
             raise StoreError("lost on the way there")
         row = await self._pg.fetchrow(name, *args, timeout_s=timeout_s)

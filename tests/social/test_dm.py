@@ -295,6 +295,45 @@ async def test_sent_again_after_a_lost_answer_it_is_there_once_and_told_once(cor
     assert corner.ears.told[ann.user_id][0] == DmMessage(ab, again.message, "n1")
 
 
+async def test_one_that_is_late_does_not_come_in_behind_what_was_told(corner: Corner, ann: Identity, bob: Identity, ab: str) -> None:
+    await lost(corner, ann, ab, "late", "n1", loses="late")
+    await corner.dms.send(bob, ab, "next")
+    assert await corner.pg.arrive() == [None]
+    assert not (await corner.dms.send(ann, ab, "late", "n1")).duplicate
+    assert told(corner, ann) == told(corner, bob) == await contents(corner, ann, ab) == [(1, "next"), (2, "late")]
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+async def test_one_that_is_late_and_comes_in_at_the_last_moment_is_told_first(corner: Corner, ann: Identity, bob: Identity, ab: str, by_itself: bool) -> None:
+    await lost(corner, ann, ab, "late", "n1", loses="late")
+    corner.pg.meanwhile = corner.pg.arrive
+    if by_itself:
+        assert (await corner.dms.send(bob, ab, "next", "n1")).message.seq == 2
+    else:  # it was the very same
+        assert (await corner.dms.send(ann, ab, "late", "n1")).duplicate
+        assert corner.ears.orders == [c.Unsay(ann.user_id, ab, "late", warned=False)] * 2
+    assert told(corner, ann) == told(corner, bob) == await contents(corner, ann, ab) == [(1, "late"), (2, "next")][: 1 + by_itself]
+
+
+async def test_sent_again_while_it_is_being_deleted_it_is_not_shown_again(corner: Corner, ann: Identity, ab: str, nursery: trio.Nursery) -> None:
+    message = (await corner.dms.send(ann, ab, "Secret", "n1")).message
+    answers: list[Sent] = []
+
+    async def again() -> None:
+        answers.append(await corner.dms.send(ann, ab, "Secret", "n1"))
+
+    with corner.dms._turns.of(ab) as turn:
+        async with turn.taken(1):
+            nursery.start_soon(again)
+            with trio.fail_after(1 * PATIENCE):
+                while not turn._lock.statistics().tasks_waiting:
+                    await trio.sleep(0.001)
+            await run_sql(corner.world.pg, f"UPDATE dm_message SET content = '', deleted_at = now() WHERE id = '{message.id}'")
+        async with turn.taken(1 * PATIENCE):
+            pass  # after them
+    assert answers[0].message.content == ""
+
+
 async def test_a_deletion_without_an_answer_is_told_when_it_is_asked_for_again(corner: Corner, ann: Identity, bob: Identity, ab: str) -> None:
     message = (await corner.dms.send(ann, ab, "Secret")).message
     corner.ears.told.clear()
