@@ -58,6 +58,7 @@ from brewd.runtime.log import configure, get_logger
 from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.social.dm import DirectMessages
 from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
@@ -119,6 +120,7 @@ class _Rooms(Struct, frozen=True):
     allowances: Allowances
     visits: Visits
     badges: Badges
+    dms: DirectMessages
 
 
 class _Stop:
@@ -257,6 +259,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), visits=visits,
         badges=Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory),
+        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=directory, guests=people.sessions),
     )  # fmt: skip
 
 
@@ -284,7 +287,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, badges=rooms.badges, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, badges=rooms.badges, dms=rooms.dms, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 

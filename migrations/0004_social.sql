@@ -52,4 +52,4 @@ CREATE TABLE dm_message (
 );
 
 CREATE UNIQUE INDEX dm_message_id_key ON dm_message (id);
-CREATE UNIQUE INDEX dm_message_client_msg_id_key ON dm_message (author_id, client_msg_id) WHERE client_msg_id IS NOT NULL;
+CREATE UNIQUE INDEX dm_message_client_msg_id_key ON dm_message (channel_id, author_id, client_msg_id) WHERE client_msg_id IS NOT NULL;

@@ -172,11 +172,46 @@ class SpamQuery(Struct, frozen=True):
     to: int = 0
 
 
+class PresentQuery(Struct, frozen=True):
+    """Which of these users the others see in the room."""
+
+    user_ids: tuple[str, ...]
+    to: int = 0
+
+
+class Whisper(Struct, frozen=True, gc=False):
+    """`who` writes to one other alone: may they? What may go is remembered as said, until `Unsay`. It is stored, and told, elsewhere."""
+
+    who: Who
+    other_id: str
+    channel_id: str
+    content: str
+    to: int = 0
+
+
+class Unsay(Struct, frozen=True, gc=False):
+    """What was to be whispered is not stored. `warned`: it was let through with a warning."""
+
+    user_id: str
+    channel_id: str
+    content: str
+    warned: bool
+
+
+class WhisperTyping(Struct, frozen=True):
+    """`user_id` types to one other, or stops; what the other is told of it."""
+
+    user_id: str
+    other_id: str
+    channel_id: str
+    on: bool
+
+
 class Tick(Struct, frozen=True):
     """A deadline the room asked for has come."""
 
 
-Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
+Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery | PresentQuery | Whisper
 """What can be asked from outside the room."""
 
-Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | SetBadge | Tick | Question
+Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | SetBadge | Unsay | WhisperTyping | Tick | Question

@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from brewd.cafe.buckets import LimitView
 from brewd.cafe.limits import Action
 from brewd.cafe.spam import Violation
-from brewd.store.records import Message
+from brewd.store.records import DirectMessage, Message
 
 
 class UserView(Struct, frozen=True, gc=False, rename="camel"):
@@ -173,6 +173,41 @@ class BadgeAwarded(Event, frozen=True):
 
     name: ClassVar[str] = "badge:awarded"
     badge: BadgeView
+
+
+class DmMessage(Event, frozen=True, rename="camel"):
+    """To both, on every socket, in `seq` order. `client_msg_id`: only to whoever sent it under that name."""
+
+    name: ClassVar[str] = "dm_message"
+    channel_id: str
+    message: DirectMessage
+    client_msg_id: str | UnsetType = UNSET
+
+
+class DmDeleted(Event, frozen=True, rename="camel"):
+    """To both, on every socket."""
+
+    name: ClassVar[str] = "dm_deleted"
+    channel_id: str
+    message_id: str
+
+
+class DmRead(Event, frozen=True, rename="camel"):
+    """To every socket of whoever has read up to `seq`, and to nobody else. `unread`: what is left."""
+
+    name: ClassVar[str] = "dm:read"
+    channel_id: str
+    seq: int
+    unread: int
+
+
+class DmTyping(Event, frozen=True, rename="camel"):
+    """The other one of the channel types to you. It ends by itself."""
+
+    name: ClassVar[str] = "dm:typing"
+    droppable: ClassVar[bool] = True
+    channel_id: str
+    is_typing: bool
 
 
 class Draining(Event, frozen=True, rename="camel"):

@@ -119,17 +119,21 @@ def expire(room: Room, now_ms: int) -> list[Effect]:
 def blocked(room: Room, command: c.Send, verdict: Verdict, now_ms: int) -> list[Effect]:
     """Spam: refused, counted, and, when it has happened too often, the end of speaking for a while."""
     assert room.spam is not None
-    who = command.who
-    room.spam.blocked(who.user_id, verdict, now_ms)
-    detail = verdict.detail
+    room.spam.blocked(command.who.user_id, verdict, now_ms)
+    return stopped(room, command.who, (command.to, command.ref), verdict, now_ms, reason=verdict.detail)
+
+
+def stopped(room: Room, who: c.Who, asker: tuple[int, c.Ref], verdict: Verdict, now_ms: int, *, reason: str) -> list[Effect]:
+    """What follows when spam is not sent. `reason` is what is kept of it, which others read: its author is told all."""
+    assert room.spam is not None
     extras = {"rule": verdict.rule, "violations": verdict.violations}
-    effects: list[Effect] = [Record("block", who.user_id, who.username, now_ms, rule=verdict.rule, reason=detail)]
+    effects: list[Effect] = [Record("block", who.user_id, who.username, now_ms, rule=verdict.rule, reason=reason)]
     if verdict.action == "mute":
-        muting = Muting(now_ms + room.spam.rules.mute_ms, f"Too much spam. {detail}")
+        muting = Muting(now_ms + room.spam.rules.mute_ms, f"Too much spam. {reason}")
         extras["mutedUntil"] = rfc3339(muting.until_ms)
         effects.append(Record("mute", who.user_id, who.username, now_ms, rule=BLOCKS, reason=muting.reason, until_ms=muting.until_ms))
         effects += silence(room, who.user_id, muting)
-    return [*effects, Refuse(command.to, command.ref, "spam_blocked", detail, extras)]
+    return [*effects, Refuse(*asker, "spam_blocked", verdict.detail, extras)]
 
 
 def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from brewd.cafe import commands as c
-from brewd.cafe import company, moderation, speaking
+from brewd.cafe import company, moderation, speaking, whispers
 from brewd.cafe import events as e
 from brewd.cafe.buckets import Buckets
 from brewd.cafe.effects import Broadcast, Effect
@@ -30,6 +30,7 @@ from brewd.cafe.signs import Signs
 from brewd.cafe.spam import Spam
 from brewd.cafe.standing import Standing, restore
 from brewd.cafe.topics import KEPT_MAX, Topics
+from brewd.cafe.whispers import Whispers
 from brewd.runtime.quota import Quota
 from brewd.store.records import Batch, Key, Line, Message, Recent
 
@@ -68,6 +69,7 @@ class Room:
         "topics_dirty",
         "topics_told_ms",
         "typing",
+        "whispers",
     )
 
     def __init__(
@@ -98,6 +100,7 @@ class Room:
         self.spam: Spam | None = None
         self.mutes = Mutes()
         self.signs = Signs()
+        self.whispers = Whispers()
         if standing is not None:
             self.set_terms(standing.terms)
             restore(self, standing, now_ms)
@@ -115,8 +118,8 @@ class Room:
 
     @property
     def idle(self) -> bool:
-        """Nobody is here, within their grace time, or waiting for an answer."""
-        return not (self.presence.members or self.presence.watchers or len(self.pending))
+        """Nobody is here, within their grace time, waiting for an answer, or typing to another."""
+        return not (self.presence.members or self.presence.watchers or len(self.pending) or self.whispers.typing)
 
 
 def step(room: Room, command: c.Command, now_ms: int) -> list[Effect]:
@@ -161,13 +164,14 @@ def taken_back(room: Room, generation: int, known: dict[Key, Message]) -> list[E
 
 def fall_silent(room: Room) -> list[Effect]:
     """The room's actor ends: whoever was typing must not seem to type for ever."""
-    return [effect for member in list(room.typing.values()) for effect in company.stop_typing(room, member)]
+    silent = [effect for member in list(room.typing.values()) for effect in company.stop_typing(room, member)]
+    return silent + whispers.fall_silent(room)
 
 
 def next_deadline_ms(room: Room) -> int | None:
     """When the room wants its next `Tick`, if nothing happens before."""
     due = [at for at in (room.presence.next_expiry_ms(), room.pending.earliest_ms) if at is not None]
-    due += [member.typing_until_ms for member in room.typing.values()][:1]
+    due += [member.typing_until_ms for member in room.typing.values()][:1] + room.whispers.deadlines_ms()
     if room.topics_dirty:
         due.append(room.topics_told_ms + TOPICS_LATEST_MS)
     if room.mutes.next_ms != math.inf:
@@ -183,6 +187,7 @@ def _tick(room: Room, command: c.Tick, now_ms: int) -> list[Effect]:
         if member.typing_until_ms > now_ms:
             break
         effects += company.stop_typing(room, member)
+    effects += whispers.expire(room, now_ms)
     if room.topics_dirty and now_ms - room.topics_told_ms >= TOPICS_LATEST_MS:
         effects.append(_tell_topics(room, now_ms))
     if room.pending.earliest_ms is not None and room.pending.earliest_ms <= now_ms:
@@ -209,6 +214,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.Typing: company.typing,
     c.SetStatus: company.set_status,
     c.PresenceQuery: company.presence_query,
+    c.PresentQuery: company.present_query,
     c.TopicsQuery: company.topics_query,
     c.Send: speaking.send,
     c.Delete: speaking.delete,
@@ -220,5 +226,8 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.LimitsQuery: moderation.limits_query,
     c.Take: moderation.take,
     c.ResetLimits: moderation.reset_limits,
+    c.Whisper: whispers.whisper,
+    c.Unsay: whispers.unsay,
+    c.WhisperTyping: whispers.typing,
     c.Tick: _tick,
 }

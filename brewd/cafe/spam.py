@@ -141,7 +141,17 @@ class Spam:
         is_plain = looks.is_plain(content, rules.capitals_max, rules.links_max, rules.repeats_min)
         if is_plain and not said and not rules.words:
             return Verdict("allow", text)
-        violations = [*self._said_before(user_id, plain, said, now_ms), *self._looks_like(content, is_plain)]
+        return self._verdict(user_id, text, [*self._said_before(user_id, plain, said, now_ms), *self._looks_like(content, is_plain)], now_ms)
+
+    def judge_aside(self, user_id: str, content: str, said_ms: int | None, now_ms: int) -> Verdict:
+        """The same for what is for one other alone: held beside no text of anybody else, nor of the room. `said_ms`: when its author last said it there."""
+        rules = self.rules
+        is_plain = looks.is_plain(content, rules.capitals_max, rules.links_max, rules.repeats_min)
+        violations = [self._duplicate()] if said_ms is not None and now_ms - said_ms < rules.duplicate_ms else []
+        return self._verdict(user_id, 0, [*violations, *self._looks_like(content, is_plain)], now_ms)
+
+    def _verdict(self, user_id: str, text: int, violations: list[Violation], now_ms: int) -> Verdict:
+        rules = self.rules
         if not violations:
             return Verdict("allow", text)
         broken = next((violation for violation in violations if violation.severity == "hard"), None)
@@ -159,14 +169,14 @@ class Spam:
         """The message goes out."""
         self._remember(user_id, verdict.text, now_ms)
         if verdict.violations:
-            _add(self._warnings, user_id, now_ms, self.rules.warnings)
+            self.warned(user_id, now_ms)
         if len(self.latest) < LATEST_MAX:
             self.latest[user_id] = verdict.text
 
     def blocked(self, user_id: str, verdict: Verdict, now_ms: int) -> None:
         """It does not."""
         self._remember(user_id, verdict.text, now_ms)
-        _add(self._blocks, user_id, now_ms, self.rules.blocks)
+        self.stopped(user_id, now_ms)
 
     def withdrawn(self, user_id: str, content: str, *, warned: bool) -> None:
         """It was to go out, and was never stored: to say it again is no repetition, and what was warned of did not happen."""
@@ -176,8 +186,21 @@ class Spam:
             last = max((at for at, who in enumerate(said) if who == user_id), default=None)
             if last is not None:
                 half[text] = said[:last] + said[last + 2 :]
-        if warned and user_id in self._warnings:
+        if warned:
+            self.unwarned(user_id)
+
+    def warned(self, user_id: str, now_ms: int) -> None:
+        """A warning counts."""
+        _add(self._warnings, user_id, now_ms, self.rules.warnings)
+
+    def unwarned(self, user_id: str) -> None:
+        """The last one does not."""
+        if user_id in self._warnings:
             self._warnings[user_id] = self._warnings[user_id][:-1]
+
+    def stopped(self, user_id: str, now_ms: int) -> None:
+        """A message that was not sent counts."""
+        _add(self._blocks, user_id, now_ms, self.rules.blocks)
 
     def forgive(self, user_id: str) -> None:
         """Nobody was ever warned or blocked."""
@@ -198,7 +221,10 @@ class Spam:
         if by_others and len(copies) >= rules.raid_copies and len(plain.decode("utf-8", "surrogatepass")) >= rules.raid_chars_min:
             yield Violation("raid", "hard", "Several people have said just this a moment ago.")
         elif user_id in copies:
-            yield Violation("duplicate", "soft", f"You said this less than {_span(rules.duplicate_ms)} ago.")
+            yield self._duplicate()
+
+    def _duplicate(self) -> Violation:
+        return Violation("duplicate", "soft", f"You said this less than {_span(self.rules.duplicate_ms)} ago.")
 
     def _looks_like(self, content: str, is_plain: bool) -> Iterator[Violation]:
         rules = self.rules

@@ -13,6 +13,8 @@ from brewd.client.events import (
     Disconnected,
     DmDeleted,
     DmMessage,
+    DmRead,
+    DmTyping,
     Event,
     Joined,
     Lagged,
@@ -35,16 +37,19 @@ from brewd.client.events import (
 from brewd.client.failures import SessionOver, Unconfirmed, Unreachable
 from brewd.client.http import Client
 from brewd.client.room import Room, connect, join
-from brewd.client.shapes import Grant, Message, Page, Person, Posted, Receipt, Sent, StaffLogin, Topic, User
+from brewd.client.shapes import DirectMessage, Grant, Message, Page, Person, Posted, Receipt, Sent, StaffLogin, Topic, User
 from brewd.client.visit import Policy
 from brewd.errors import Rejected
 
 __all__ = [
     "BadgeAwarded",
     "Client",
+    "DirectMessage",
     "Disconnected",
     "DmDeleted",
     "DmMessage",
+    "DmRead",
+    "DmTyping",
     "Event",
     "Grant",
     "Joined",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from brewd.client.shapes import Message, Person, Shape, Topic
+from brewd.client.shapes import DirectMessage, Message, Person, Shape, Topic
 
 
 class Event(Shape, frozen=True, kw_only=True):
@@ -117,13 +117,29 @@ class PokeMatched(Event, frozen=True, kw_only=True):
 
 
 class DmMessage(Event, frozen=True, kw_only=True):
+    """In `seq` order, one's own too; `client_msg_id` when one sent it under that name."""
+
     channel_id: str
-    message: dict[str, Any]
+    message: DirectMessage
+    client_msg_id: str | None = None
 
 
 class DmDeleted(Event, frozen=True, kw_only=True):
     channel_id: str
     message_id: str
+
+
+class DmRead(Event, frozen=True, kw_only=True):
+    """Somebody with this very account, perhaps on another device, has read up to `seq`."""
+
+    channel_id: str
+    seq: int
+    unread: int = 0
+
+
+class DmTyping(Event, frozen=True, kw_only=True):
+    channel_id: str
+    is_typing: bool
 
 
 class BadgeAwarded(Event, frozen=True, kw_only=True):
@@ -189,6 +205,8 @@ _KNOWN: Final[dict[str, type[Event]]] = {
     "poke_matched": PokeMatched,
     "dm_message": DmMessage,
     "dm_deleted": DmDeleted,
+    "dm:read": DmRead,
+    "dm:typing": DmTyping,
     "badge:awarded": BadgeAwarded,
     "moderation:warning": ModerationWarning,
     "moderation:muted": ModerationMuted,

@@ -26,6 +26,19 @@ class Message(Shape, frozen=True, kw_only=True):
     deleted: bool = False
 
 
+class DirectMessage(Shape, frozen=True, kw_only=True):
+    """What one of the two in a channel said. `seq` is its place in the channel; a deleted message keeps its place and loses its content."""
+
+    id: str
+    channel_id: str
+    seq: int
+    user_id: str
+    username: str
+    content: str = ""
+    created_at: datetime
+    deleted: bool = False
+
+
 class Person(Shape, frozen=True, kw_only=True):
     """Somebody present in a room."""
 

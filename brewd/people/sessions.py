@@ -90,6 +90,10 @@ class Sessions:
         badge = self.holders.badge(identity.user_id, identity.badge)
         return identity if badge == identity.badge else replace(identity, badge=badge)
 
+    def is_out(self, user_id: str) -> bool:
+        """Whether no token of this user counts now: their time was ended, or they are banned."""
+        return user_id in self._ended or self._is_banned(user_id)
+
     def ban(self, user_id: str, until_ms: int) -> None:
         """No token of this user counts until then. Somebody else has stored it."""
         self._sweep(self._clock.now_ms())

@@ -22,6 +22,19 @@ class Message(Struct, frozen=True, gc=False, rename="camel"):
     deleted: bool = False
 
 
+class DirectMessage(Struct, frozen=True, gc=False, rename="camel"):
+    """A message as the two in its channel see it. `seq` counts from 1 without a gap within the channel."""
+
+    id: str
+    channel_id: str
+    seq: int
+    user_id: str
+    username: str
+    content: str
+    created_at: str
+    deleted: bool = False
+
+
 class Entry(Struct, frozen=True, gc=False):
     """A message about to be committed, with what only the store needs."""
 

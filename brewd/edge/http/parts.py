@@ -21,6 +21,7 @@ from brewd.people.tokens import Tokens
 from brewd.people.users import Users
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
+from brewd.social.dm import DirectMessages
 from brewd.store.postgres import Postgres
 
 
@@ -52,6 +53,7 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     moderation: Moderation
     allowances: Allowances
     badges: Badges
+    dms: DirectMessages
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final, get_args
 
 import msgspec
@@ -56,6 +56,7 @@ _NOTES: Final[dict[type[Struct], str]] = {
 
 _TOLD: Final[tuple[type[e.Event], ...]] = (
     e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Warned, e.Muted, e.Unmuted, e.BadgeAwarded, e.Draining,
+    e.DmMessage, e.DmDeleted, e.DmRead, e.DmTyping,
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def document(public_url: str, calls: Sequence[Shape]) -> dict[str, Any]:
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schema_of = dict(zip(kinds, schemas, strict=True))
     sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(replies[frame]), notes.get(frame, "")) for frame in frames}
-    told = {event.name: _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
+    told = {_key(event.name, sent): _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
     told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
     told["reply"] = _message(
         "reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in dict.fromkeys(answers)]}, ref=True), "The answer to a frame with a `ref`."
@@ -123,6 +124,11 @@ def _tag(frame: type[Struct]) -> str:
 
 def _name(event: str) -> str:
     return event.replace(":", "_")
+
+
+def _key(told: str, sent: Container[str]) -> str:
+    """Some things are said to the server, and told by it, under one name."""
+    return f"{told}:told" if told in sent else told
 
 
 def _reply_note(answer: Any) -> str:

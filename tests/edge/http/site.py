@@ -13,6 +13,7 @@ from brewd.edge.http.app import HttpParts, create_app
 from brewd.people.allowances import Allowances
 from brewd.people.moderation import Moderation
 from brewd.people.records import Cafe
+from brewd.social.dm import DirectMessages
 from tests.people.world import World
 
 PROBLEM = "application/problem+json"
@@ -118,6 +119,7 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=world.sessions, rooms=rooms, send_away=lambda *_: None),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=world.cafes, rooms=rooms),
         badges=world.badges,
+        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=rooms, guests=world.sessions),
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,
