@@ -98,6 +98,20 @@ class Remove(Struct, frozen=True):
     user_id: str
 
 
+class Forget(Struct, frozen=True):
+    """The time of these people is over, everywhere: user ids, each with the id that what they said stays under. At most a few hundred."""
+
+    people: tuple[tuple[str, str], ...]
+    to: int = 0
+
+
+class Discard(Struct, frozen=True):
+    """Messages made before this time (RFC 3339) are kept no longer."""
+
+    before: str
+    to: int = 0
+
+
 class Mute(Struct, frozen=True):
     """A moderator's word, stored already. What this user writes is refused until then."""
 
@@ -161,7 +175,7 @@ class Tick(Struct, frozen=True):
     """A deadline the room asked for has come."""
 
 
-Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
+Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery | Forget | Discard
 """What can be asked from outside the room."""
 
 Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Tick | Question

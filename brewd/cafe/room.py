@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from brewd.cafe import commands as c
-from brewd.cafe import company, moderation, speaking
+from brewd.cafe import company, forgetting, moderation, speaking
 from brewd.cafe import events as e
 from brewd.cafe.buckets import Buckets
 from brewd.cafe.effects import Broadcast, Effect
@@ -217,5 +217,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.LimitsQuery: moderation.limits_query,
     c.Take: moderation.take,
     c.ResetLimits: moderation.reset_limits,
+    c.Forget: forgetting.forget,
+    c.Discard: forgetting.discard,
     c.Tick: _tick,
 }

@@ -9,7 +9,7 @@ from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from brewd.edge.http import auth, body, cafes, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
+from brewd.edge.http import analytics, auth, body, cafes, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
 from brewd.edge.ws import asyncapi
 
@@ -47,7 +47,7 @@ def create_app(parts: HttpParts) -> QuartTrio:
     )
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    features = (health, auth, users, chat, cafes, ratelimit, spam, moderation)
+    features = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation)
     endpoints = tuple(endpoint for feature in features for endpoint in feature.ENDPOINTS)
     problem.install(app, parts.ids)
     headers.install(app, origins=parts.config.server.origins, https=parts.config.public_url.startswith("https:"))

@@ -10,7 +10,9 @@ from msgspec import Struct
 from brewd.config import Config
 from brewd.edge.guard import Guard
 from brewd.people.allowances import Allowances
+from brewd.people.analytics import Analytics
 from brewd.people.cafes import Cafes
+from brewd.people.erasure import Erasure
 from brewd.people.join import Joins
 from brewd.people.moderation import Moderation
 from brewd.people.receipts import Receipts
@@ -50,6 +52,8 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     directory: Directory
     moderation: Moderation
     allowances: Allowances
+    erasure: Erasure
+    analytics: Analytics
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]
