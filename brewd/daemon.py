@@ -12,8 +12,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
 
 import trio
 from msgspec import Struct
@@ -34,11 +33,11 @@ from brewd.edge.guard import Guard, open_guard
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.listener import Listener, url_of
-from brewd.edge.ws.connection import READ_BYTES, UNLIMITED
+from brewd.edge.ws.connection import READ_BYTES, UNLIMITED, Calls
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
-from brewd.errors import StoreError
+from brewd.jobs.housekeeping import Housekeeping, housekeeping
 from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.mirrored import PeopleMirror
@@ -51,34 +50,25 @@ from brewd.people.standings import Standings
 from brewd.people.tokens import Tokens
 from brewd.people.users import Users
 from brewd.runtime.alarm import Alarms
-from brewd.runtime.bridge import Bridge, open_bridge
+from brewd.runtime.bridge import open_bridge
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import configure, get_logger
 from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
-from brewd.runtime.supervisor import Restart, Supervisor, open_supervisor
-from brewd.store.embedded import PostgresServer, RedisServer, data_lock
+from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
-from brewd.store.messages import Messages
-from brewd.store.migrate import migrate, migrations_dir
 from brewd.store.mirror import Mirror
-from brewd.store.postgres import Postgres, open_postgres
-
-if TYPE_CHECKING:
-    from brewd.store.redis import Redis
+from brewd.store.stores import ENDLESS_RESTART, Stores, migrated, open_stores
 
 log = get_logger("brewd")
 
-SLOW_IMPORTS = ("brewd.store.redis", "brewd.edge.http.server", "brewd.edge.http.app")
+SLOW_IMPORTS = ("brewd.store.redis", "brewd.edge.http.server", "brewd.edge.http.app", "brewd.edge.http.calls")
 """Half of the time it takes to import everything: spent while the embedded servers start."""
 
-STORES_RETRY_S = 0.5
 ALARM_GRAIN_S = 0.02
 """Grace, typing and topics may be this late; nobody notices, and a thousand cafés share a wake-up."""
-
-ENDLESS_RESTART = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
-"""Service goes on without the mirror and the ledger, so there is no end to trying: ever more slowly within a period."""
 
 
 class Parts(Struct, frozen=True):
@@ -101,6 +91,7 @@ class Parts(Struct, frozen=True):
     sockets: Sockets
     journal: Journal
     mirror: Mirror
+    keeping: Housekeeping
     stop: Callable[[], None]
 
 
@@ -117,12 +108,6 @@ class _Ground(Struct, frozen=True):
     urls: list[str]
 
 
-class _Stores(Struct, frozen=True):
-    postgres: Postgres
-    redis: Redis
-    messages: Messages
-
-
 class _Rooms(Struct, frozen=True):
     directory: Directory
     journal: Journal
@@ -131,6 +116,7 @@ class _Rooms(Struct, frozen=True):
     quota: Quota
     moderation: Moderation
     allowances: Allowances
+    keeping: Housekeeping
 
 
 class _Stop:
@@ -149,6 +135,11 @@ class _Stop:
     def at_once(self) -> None:
         self.draining.cancel()
         self.drain()
+
+
+async def _import_slowly() -> None:
+    for name in SLOW_IMPORTS:
+        await trio.to_thread.run_sync(importlib.import_module, name)
 
 
 async def run(config: Config, *, ready: Ready | None = None, step: Step = step) -> int:
@@ -172,21 +163,22 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
             bridge = await stack.enter_async_context(open_bridge())
             clock = Clock()
             ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
-            stores = await stack.enter_async_context(_open_stores(ground, bridge))
+            stores = await stack.enter_async_context(open_stores(config, root, bridge, meanwhile=_import_slowly))
             stack.callback(root.stop)  # whoever uses the stores ends before them
             await _serve(ground, stores, listening, tls, stop, ready=ready, step=step)
     return 0
 
 
 async def _serve(
-    ground: _Ground, stores: _Stores, listening: list[socket.socket], tls: ssl.SSLContext | None, stop: _Stop, *, ready: Ready | None, step: Step
+    ground: _Ground, stores: Stores, listening: list[socket.socket], tls: ssl.SSLContext | None, stop: _Stop, *, ready: Ready | None, step: Step
 ) -> None:
     """From the migrations to the last goodbye."""
-    from brewd.edge.http.app import create_app
+    from brewd.edge.http.app import ENDPOINTS, create_app
+    from brewd.edge.http.calls import Calls as HttpCalls
     from brewd.edge.http.server import HttpServer
 
     config, clock, root = ground.config, ground.clock, ground.root
-    await _migrated(stores.postgres, clock)
+    await migrated(stores.postgres, clock)
     people = await open_people(config, pg=stores.postgres, clock=clock, ids=ground.ids)
     guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
@@ -194,8 +186,9 @@ async def _serve(
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
-        http = HttpServer(create_app(_http_parts(ground, stores, people, rooms, guard=guard, health=health)))
-        socket_parts = _socket_parts(ground, stores, people, rooms, sockets=sockets, nursery=flushers)
+        http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
+        http = HttpServer(create_app(http_parts))
+        socket_parts = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
         listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         control = _control(ground, people, rooms, guard=guard, health=health, stop=stop)
@@ -219,58 +212,7 @@ async def _serve(
         flushers.cancel_scope.cancel()
 
 
-@asynccontextmanager
-async def _open_stores(ground: _Ground, bridge: Bridge) -> AsyncIterator[_Stores]:
-    """Postgres and Redis, embedded or elsewhere."""
-    config = ground.config
-    async with AsyncExitStack() as stack:
-        dsn, url = await stack.enter_async_context(_embedded(config, ground.root))
-        from brewd.store.redis import open_redis
-
-        postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max, prepared=config.postgres.prepared))
-        lane = await stack.enter_async_context(postgres.lane())
-        redis = await stack.enter_async_context(open_redis(bridge, url=url))
-        yield _Stores(postgres, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
-
-
-@asynccontextmanager
-async def _embedded(config: Config, root: Supervisor) -> AsyncIterator[tuple[str, str]]:
-    """The addresses of Postgres and Redis, once those of them that are ours run."""
-    postgres = PostgresServer(data_dir=config.data.path) if config.postgres.url == "embedded" else None
-    redis = RedisServer(data_dir=config.data.path) if config.redis.url == "embedded" else None
-    servers: list[PostgresServer | RedisServer] = [server for server in (postgres, redis) if server is not None]
-    try:
-        async with trio.open_nursery() as nursery:
-            for server in servers:
-                nursery.start_soon(server.start)
-            for name in SLOW_IMPORTS:
-                await trio.to_thread.run_sync(importlib.import_module, name)
-        if postgres is not None:
-            root.spawn("postgres", postgres.watch, essential=True)
-        if redis is not None:
-            root.spawn("redis", redis.watch, restart=ENDLESS_RESTART)
-        yield config.postgres.url if postgres is None else postgres.dsn, config.redis.url if redis is None else redis.url
-    finally:
-        root.discard("redis")
-        root.discard("postgres")
-        for server in reversed(servers):
-            await server.stop()
-
-
-async def _migrated(postgres: Postgres, clock: Clock) -> None:
-    """Bring the schema up to date, waiting for a Postgres that is not there yet."""
-    while True:
-        try:
-            for name in await migrate(postgres, migrations_dir(), clock):
-                log.info("migrated", name=name)
-        except StoreError as error:
-            log.warning("waiting_for_postgres", error=str(error))
-            await trio.sleep(STORES_RETRY_S)
-        else:
-            return
-
-
-def _rooms(ground: _Ground, stores: _Stores, people: People, sockets: Sockets, step: Step) -> _Rooms:
+def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, step: Step) -> _Rooms:
     """The cafés, and the actors that serve all of them."""
     config, root = ground.config, ground.root
     room = config.room
@@ -305,14 +247,19 @@ def _rooms(ground: _Ground, stores: _Stores, people: People, sockets: Sockets, s
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    keeping = housekeeping(
+        pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
+        send_away=sockets.close_user, retention_days=room.retention_days,
+    )  # fmt: skip
+    root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), keeping=keeping,
     )  # fmt: skip
 
 
-def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
+def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
     """A session that begins shows in Redis; one that ends is gone from there, and its sockets are closed."""
     people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=ground.clock)
     sessions.on_open.append(people_mirror.opened)
@@ -321,21 +268,21 @@ def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror
     ground.root.spawn("people-mirror", people_mirror.run)
 
 
-def _socket_parts(ground: _Ground, stores: _Stores, people: People, rooms: _Rooms, *, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
+def _socket_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, calls: Calls, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
     room = ground.config.room
     return SocketParts(
         clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
-        dialect=Plain(), nursery=nursery,
+        dialect=Plain(), calls=calls, nursery=nursery,
         frames_per_s=ground.config.limits.edge.frames_per_s or UNLIMITED, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
         buffer=memoryview(bytearray(READ_BYTES)),
     )  # fmt: skip
 
 
-def _http_parts(ground: _Ground, stores: _Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
+def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
@@ -344,6 +291,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
+        keeping=rooms.keeping, clock=ground.clock,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
@@ -352,7 +300,7 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, keeping=rooms.keeping, stop=stop.drain,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from brewd.cafe.events import Event
 from brewd.cafe.limits import Action, Terms
 
 Ref = str | int | None
@@ -112,6 +113,13 @@ class Discard(Struct, frozen=True):
     to: int = 0
 
 
+class Notify(Struct, frozen=True):
+    """Something for one user alone, on every socket they have here, in the room or not. What it is about is stored already."""
+
+    user_id: str
+    event: Event
+
+
 class Mute(Struct, frozen=True):
     """A moderator's word, stored already. What this user writes is refused until then."""
 
@@ -178,4 +186,4 @@ class Tick(Struct, frozen=True):
 Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery | Forget | Discard
 """What can be asked from outside the room."""
 
-Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Tick | Question
+Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | Tick | Question

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from brewd.cafe import commands as c
 from brewd.cafe import events as e
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Tell
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Tell, TellUser
 from brewd.cafe.presence import Member
 from brewd.cafe.topics import KEPT_MAX
 from brewd.store.records import Message
@@ -94,6 +94,10 @@ def remove(room: Room, command: c.Remove, now_ms: int) -> list[Effect]:
     if gone is None:
         return []
     return [*(Detach(to) for to in gone.devices), *stop_typing(room, gone), *users_update(room, "leave", gone)]
+
+
+def notify(room: Room, command: c.Notify, now_ms: int) -> list[Effect]:
+    return [TellUser(command.user_id, command.event)]
 
 
 def typing(room: Room, command: c.Typing, now_ms: int) -> list[Effect]:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from brewd.cafe.actor import CafeActor, FencedOff, Keeper, Observer, Step
 from brewd.cafe.commands import Command
+from brewd.cafe.events import Event
 from brewd.cafe.history import HELD_MAX
 from brewd.cafe.ref import CafeRef, CafeStatus, State
 from brewd.cafe.room import Room, Rules, step
@@ -123,6 +124,12 @@ class Directory:
         """Whether the café has a room, or is getting one."""
         ref = self._refs.get(cafe_id)
         return ref is not None and ref.state in (State.STARTING, State.RUNNING)
+
+    def notify(self, cafe_id: str, user_id: str, event: Event) -> None:
+        """Tell one user of a café, if they are connected to it. See `CafeRef.notify`."""
+        ref = self._refs.get(cafe_id)
+        if ref is not None:
+            ref.notify(user_id, event)
 
     def list(self) -> list[CafeStatus]:
         return [ref.status() for ref in self._refs.values()]

@@ -51,6 +51,13 @@ class Tell(Struct, frozen=True):
     event: Event
 
 
+class TellUser(Struct, frozen=True):
+    """To every socket of one user that is attached to the café, and to no other."""
+
+    user_id: str
+    event: Event
+
+
 class Record(Struct, frozen=True):
     """A decision to be kept: who, whom, why, until when. `by` is the staff member's id; None: brewd itself, by `rule`."""
 
@@ -82,4 +89,4 @@ class Wake(Struct, frozen=True, gc=False):
 Kept = Record | Used
 """What the ledger writes down."""
 
-Effect = Attach | Detach | Reply | Refuse | Broadcast | Tell | Record | Used | Wake
+Effect = Attach | Detach | Reply | Refuse | Broadcast | Tell | TellUser | Record | Used | Wake

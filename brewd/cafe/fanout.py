@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from brewd.cafe.commands import Ref, Who
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Record, Refuse, Reply, Tell, Used, Wake
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Record, Refuse, Reply, Tell, TellUser, Used, Wake
 from brewd.cafe.events import Event, MessageNew, UsersUpdate, UserView
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
@@ -82,9 +82,20 @@ class FanOut:
         self.told_seq: int | None = None
         self.told_deleted: frozenset[str] = frozenset()
         self.told_users: dict[str, UserView] = {}
+        self._by_user: dict[str, set[int]] = {}
         self._hearing: dict[Dialect, dict[int, Outbox]] = {}
         self._events: list[Event] = []
         self._own: dict[int, _Own] = {}
+
+    def add(self, to: int, outbox: Outbox, who: Who) -> None:
+        """A socket of this person is connected. It hears nothing of the room until it joins."""
+        self.attached[to] = outbox
+        self.people[to] = who
+        self._by_user.setdefault(who.user_id, set()).add(to)
+
+    def reaches(self, user_id: str) -> bool:
+        """Whether this user has a socket here."""
+        return user_id in self._by_user
 
     def hears(self, to: int) -> bool:
         outbox = self.attached.get(to)
@@ -96,8 +107,12 @@ class FanOut:
 
     def forget(self, to: int) -> None:
         """The socket is gone."""
-        outbox = self.attached.pop(to, None)
-        self.people.pop(to, None)
+        outbox, who = self.attached.pop(to, None), self.people.pop(to, None)
+        if who is not None:
+            theirs = self._by_user[who.user_id]
+            theirs.discard(to)
+            if not theirs:
+                del self._by_user[who.user_id]
         if outbox is not None:
             self._hearing.get(outbox.dialect, {}).pop(to, None)
 
@@ -116,7 +131,10 @@ class FanOut:
             elif isinstance(effect, Detach):
                 self._detach(effect.to)
             elif isinstance(effect, Tell):
-                self._tell(effect)
+                self._tell(effect.to, effect.event)
+            elif isinstance(effect, TellUser):
+                for to in sorted(self._by_user.get(effect.user_id, ())):
+                    self._tell(to, effect.event)
             else:
                 others.append(effect)
         return others
@@ -174,10 +192,13 @@ class FanOut:
             self._own_of(to).cut(at, at + 1 if self.hears(to) else None)
         self._events.append(event)
 
-    def _tell(self, tell: Tell) -> None:
-        outbox = self.attached.get(tell.to)
-        if outbox is not None:
-            self._say(tell.to, outbox.dialect.event(tell.event))
+    def _tell(self, to: int, event: Event) -> None:
+        outbox = self.attached.get(to)
+        if outbox is None:
+            return
+        if event.droppable and outbox.slow:
+            return
+        self._say(to, outbox.dialect.event(event))
 
     def _attach(self, to: int) -> None:
         outbox = self.attached.get(to)

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import trio
 
-from brewd.cafe.commands import Command, Drop, Leave, Question, Who
+from brewd.cafe.commands import Command, Drop, Leave, Notify, Question, Who
+from brewd.cafe.events import Event
 from brewd.cafe.fanout import FanOut, Outbox
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Mailbox, Slot
@@ -62,8 +63,7 @@ class CafeRef:
         """Give a socket its address. It hears nothing until it joins."""
         to = self._next_to
         self._next_to += 1
-        self.fanout.attached[to] = outbox
-        self.fanout.people[to] = who
+        self.fanout.add(to, outbox, who)
         return to
 
     def detach(self, to: int) -> None:
@@ -85,6 +85,22 @@ class CafeRef:
             raise Rejected("cafe_unavailable", "This café is out of order at the moment.", retryAfterMs=5000)
         if not self.mailbox.tell(command):
             raise Rejected("mailbox_full", "The café is too busy at the moment.", retryAfterMs=250)
+        if self.state is State.STOPPED:
+            self._start(self)
+
+    def notify(self, user_id: str, event: Event) -> None:
+        """Tell one user, on every socket they have here; nothing when they have none. Never blocks and never refuses.
+
+        For what can be read again elsewhere, and is stored first by a caller who is limited, which bounds it. What is droppable
+        is dropped when the café has too much to do.
+        """
+        if not self.fanout.reaches(user_id) or self.state is State.QUARANTINED:
+            return
+        command = Notify(user_id, event)
+        if not event.droppable:
+            self.mailbox.push(command)
+        elif not self.mailbox.tell(command):
+            return
         if self.state is State.STOPPED:
             self._start(self)
 

@@ -203,6 +203,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.Leave: company.leave,
     c.Drop: company.drop,
     c.Remove: company.remove,
+    c.Notify: company.notify,
     c.Typing: company.typing,
     c.SetStatus: company.set_status,
     c.PresenceQuery: company.presence_query,

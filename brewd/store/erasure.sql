@@ -21,6 +21,20 @@ FROM unnest($1::uuid[], $3::uuid[]) AS g (id, alias)
 WHERE m.user_id = g.id
     AND m.id = ANY(ARRAY(SELECT f.id FROM moderation_actions f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
+-- name: erase_user_poke
+DELETE FROM poke WHERE id = ANY(ARRAY(
+    SELECT f.id FROM poke f WHERE f.from_user_id = ANY($1::uuid[]) OR f.to_user_id = ANY($1::uuid[]) LIMIT $2::integer));
+
+-- name: erase_user_dm_message
+-- What a pair said goes with either of them.
+DELETE FROM dm_message WHERE id = ANY(ARRAY(
+    SELECT f.id FROM dm_message f JOIN dm_channel d ON d.id = f.channel_id
+    WHERE d.user_a = ANY($1::uuid[]) OR d.user_b = ANY($1::uuid[]) LIMIT $2::integer));
+
+-- name: erase_user_dm_channel
+DELETE FROM dm_channel WHERE id = ANY(ARRAY(
+    SELECT f.id FROM dm_channel f WHERE f.user_a = ANY($1::uuid[]) OR f.user_b = ANY($1::uuid[]) LIMIT $2::integer));
+
 -- name: erase_user_receipt
 -- The till's number stays, so that it is good for one name only.
 UPDATE receipt SET username = 'gone-' || id, items = '[]', token_hash = '', user_id = NULL WHERE user_id = ANY($1::uuid[]);

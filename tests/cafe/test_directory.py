@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brewd.cafe import commands as c
+from brewd.cafe import events as e
 from brewd.cafe.directory import Bounds
 from brewd.cafe.ref import ASKS_MAX
 from brewd.errors import Rejected
@@ -190,6 +191,28 @@ async def test_a_socket_that_is_not_in_the_room_keeps_the_ref_but_not_the_actor(
     assert (world.status().state, world.status().sockets) == ("stopped", 1)
     await guest.join()
     assert world.status().members == 1
+
+
+async def test_what_is_for_one_user_wakes_a_cafe_in_which_they_have_a_socket_and_no_other(world: World, autojump_clock: MockClock) -> None:
+    typing = e.TypingIndicator(CAFE, "user-bob", "bob", is_typing=True)
+    world.directory.notify(CAFE, ANN.user_id, typing)
+    assert world.directory.list() == []
+    guest = Guest(world, world.directory.ref(CAFE), ANN)
+    world.directory.notify(CAFE, BOB.user_id, typing)
+    await world.calm()
+    assert world.status().state == "stopped"
+    world.directory.notify(CAFE, ANN.user_id, typing)
+    assert await guest.hear() == ["typing:indicator bob on"]
+    assert world.status().state == "running"
+
+
+async def test_of_what_is_for_one_user_only_the_droppable_is_dropped_by_a_cafe_that_is_too_busy(autojump_clock: MockClock) -> None:
+    async with open_world(Bounds(mailbox_max=1, idle_s=60.0)) as world:
+        guest = await world.enter(ANN)
+        for on in (True, False):
+            world.directory.notify(CAFE, ANN.user_id, e.TypingIndicator(CAFE, "user-bob", "bob", is_typing=on))
+            world.directory.notify(CAFE, ANN.user_id, e.Unmuted())
+        assert await guest.hear() == ["typing:indicator bob on", "moderation:unmuted", "moderation:unmuted"]
 
 
 async def test_a_word_at_the_very_moment_it_falls_asleep_is_heard(world: World, autojump_clock: MockClock) -> None:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brewd.cafe import events as e
-from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, Wake
+from brewd.cafe.effects import Attach, Broadcast, Detach, Effect, Refuse, Reply, TellUser, Wake
 from brewd.cafe.fanout import SAID_MAX_BYTES, FanOut
 from brewd.errors import Rejected
 from brewd.runtime.mailbox import Slot
-from tests.cafe.rooms import ANN, CAFE, message
+from tests.cafe.rooms import ANN, BOB, CAFE, message
 from tests.cafe.sockets import Socket, Spelling
 
 SPELLING = Spelling()
@@ -39,8 +39,7 @@ class Sockets:
         self.fanout = FanOut()
         self.at = {to: Socket(self.dialect) for to in range(1, self.count + 1)}
         for to, socket in self.at.items():
-            self.fanout.attached[to] = socket
-            self.fanout.people[to] = ANN
+            self.fanout.add(to, socket, ANN if to % 2 else BOB)
         self.turn(*(Attach(to) for to in self.inside))
 
     def turn(self, *effects: Effect, seq: int = 0) -> None:
@@ -65,11 +64,33 @@ def test_a_turn_is_one_push_a_socket_and_one_encoding_an_event() -> None:
     assert sockets.dialect.encoded == {"message:new": 3}
 
 
+def test_what_is_for_one_user_is_heard_on_all_their_sockets_in_the_room_or_not_and_nowhere_else() -> None:
+    sockets = Sockets(4, inside=(1, 2))  # 1 and 3 are Ann's
+    sockets.turn(Broadcast(said(1)), TellUser(ANN.user_id, types("bob")), TellUser("nobody", types("eve")), Broadcast(said(2)))
+    assert sockets.brief() == {
+        1: ["message:new 1", "typing:indicator bob on", "message:new 2"],
+        2: ["message:new 1", "message:new 2"],
+        3: ["typing:indicator bob on"],
+    }
+    assert sockets.fanout.reaches(ANN.user_id)
+    for to in (1, 3):
+        sockets.fanout.forget(to)
+    assert not sockets.fanout.reaches(ANN.user_id)
+
+
+def test_what_is_for_one_user_and_droppable_does_not_queue_up_for_a_slow_socket() -> None:
+    sockets = Sockets(1)
+    sockets.at[1].slow = True
+    sockets.turn(TellUser(ANN.user_id, types("bob")), TellUser(ANN.user_id, said(1)))
+    assert sockets.brief() == {1: ["message:new 1"]}
+
+
 def test_each_dialect_spells_an_event_once() -> None:
     sockets = Sockets(2, inside=(1, 2))
     other = Spelling()
     for to in (3, 4):
-        sockets.at[to] = sockets.fanout.attached[to] = Socket(other)
+        sockets.at[to] = Socket(other)
+        sockets.fanout.add(to, sockets.at[to], ANN)
     sockets.turn(Attach(3), Attach(4))
     sockets.turn(Broadcast(said(1)), Broadcast(said(2)))
     assert sockets.dialect.encoded == other.encoded == {"message:new": 2}

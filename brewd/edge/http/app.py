@@ -9,11 +9,15 @@ from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from brewd.edge.http import analytics, auth, body, cafes, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
+from brewd.edge.http import analytics, auth, body, cafes, calls, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
 from brewd.edge.ws import asyncapi
 
-__all__ = ["Directory", "HttpParts", "Ref", "create_app"]
+__all__ = ["ENDPOINTS", "Directory", "HttpParts", "Ref", "create_app"]
+
+_FEATURES: Final = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation)
+
+ENDPOINTS: Final = tuple(endpoint for feature in _FEATURES for endpoint in feature.ENDPOINTS)
 
 _ANSWER_MAX_S: Final = 30  # to a client that does not read
 
@@ -47,11 +51,9 @@ def create_app(parts: HttpParts) -> QuartTrio:
     )
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    features = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation)
-    endpoints = tuple(endpoint for feature in features for endpoint in feature.ENDPOINTS)
     problem.install(app, parts.ids)
     headers.install(app, origins=parts.config.server.origins, https=parts.config.public_url.startswith("https:"))
-    endpoint.install(app, parts, endpoints)
+    endpoint.install(app, parts, ENDPOINTS)
     url = parts.config.public_url
-    pages.install(app, endpoints, openapi.document(endpoints, url), asyncapi.document(url))
+    pages.install(app, ENDPOINTS, openapi.document(ENDPOINTS, url), asyncapi.document(url, calls.shapes(ENDPOINTS)))
     return app

@@ -64,6 +64,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """`path` has `<uuid:camelName>` for ids. `roles` None: anyone, though a token that is sent is checked where `greets` is set.
 
     `strangers`: what becomes of a request without a token: it is counted for its address, judged by the handler, or free.
+    `event`: by that name it can also be called on a WebSocket (see `calls`); no two of its ids, body and query have a name in common.
     """
 
     method: str
@@ -79,6 +80,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     answer: Any = None
     status: int = 200
     codes: tuple[str, ...] = ()
+    event: str | None = None
 
     @property
     def name(self) -> str:
@@ -138,6 +140,11 @@ def _identity(endpoint: Endpoint, caller: gate.Caller) -> Identity | None:
         return identity
     if identity is None:
         raise Rejected("unauthorized", "This needs an access token, as Authorization: Bearer ….")
-    if identity.role not in endpoint.roles:
-        raise Rejected("forbidden", f"This is for {' and '.join(sorted(endpoint.roles))} only.")
+    allowed(endpoint, identity)
     return identity
+
+
+def allowed(endpoint: Endpoint, identity: Identity) -> None:
+    """Raises `Rejected` (`forbidden`) when the endpoint is for others."""
+    if endpoint.roles is not None and identity.role not in endpoint.roles:
+        raise Rejected("forbidden", f"This is for {' and '.join(sorted(endpoint.roles))} only.")

@@ -25,7 +25,7 @@ async def erase(parts: HttpParts, call: Call[Any, NoQuery]) -> Response:
 
 
 ENDPOINTS: Final = (
-    Endpoint(method="GET", path="/api/users/me", handler=me, tag="users", summary="Who I am", roles=USER, answer=UserAnswer),
+    Endpoint(method="GET", path="/api/users/me", handler=me, tag="users", summary="Who I am", roles=USER, answer=UserAnswer, event="users:me"),
     Endpoint(
         method="DELETE",
         path="/api/users/me",

@@ -59,18 +59,29 @@ _TOLD: Final[tuple[type[e.Event], ...]] = (
 )  # fmt: skip
 
 
-def document(public_url: str) -> dict[str, Any]:
-    """The AsyncAPI object."""
-    frames: Sequence[type[Struct]] = get_args(plain.Frame)
-    answers = [answer for answer in REPLIES.values() if answer is not None]
+class Shape(Struct, frozen=True):
+    """A route as an event: `frame` is the whole of it, `answer` the data of its reply (None: an empty object)."""
+
+    event: str
+    frame: type[Struct]
+    answer: Any
+    summary: str
+
+
+def document(public_url: str, calls: Sequence[Shape]) -> dict[str, Any]:
+    """The AsyncAPI object. `calls`: the routes that can be called by a frame."""
+    replies = {**REPLIES, **{call.frame: call.answer for call in calls}}
+    notes = {**_NOTES, **{call.frame: f"{call.summary}. As over HTTP: the same checks, the same refusals." for call in calls}}
+    frames: Sequence[type[Struct]] = [*get_args(plain.Frame), *(call.frame for call in calls)]
+    answers = [answer for answer in replies.values() if answer is not None]
     kinds = list(dict.fromkeys([*frames, *_TOLD, *answers, Hello]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schema_of = dict(zip(kinds, schemas, strict=True))
-    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(frame), _NOTES.get(frame, "")) for frame in frames}
+    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(replies[frame]), notes.get(frame, "")) for frame in frames}
     told = {event.name: _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
     told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
     told["reply"] = _message(
-        "reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in answers]}, ref=True), "The answer to a frame with a `ref`."
+        "reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in dict.fromkeys(answers)]}, ref=True), "The answer to a frame with a `ref`."
     )
     told["error"] = _message("error", _enveloped("error", _error_schema(), ref=True), "A refused frame.")
     return {
@@ -95,6 +106,7 @@ _DESCRIPTION: Final = (
     "A user is gone at once when their last socket says `leave:cafe` or is closed by the client with 1000 or without a code. When it ends in any other way, "
     "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile. "
+    "What HTTP can do for a guest beside the room can be asked for by a frame with the name of the call; its `data` is everything the route takes, and the reply what the route answers. "
     "Frames over the limit of a socket (20 a second by default) are not looked at: with a `ref` they are answered `rate_limited` with `retryAfterMs`, without one they are dropped. "
     "What the others are told of one user (coming, typing, a status) may be 30 things at once and one more a second; after that a `join:cafe` or `presence:update` is "
     "answered `rate_limited` with `retryAfterMs`, and typing is not told. "
@@ -111,8 +123,7 @@ def _name(event: str) -> str:
     return event.replace(":", "_")
 
 
-def _reply_note(frame: type[Struct]) -> str:
-    answer = REPLIES[frame]
+def _reply_note(answer: Any) -> str:
     return "Reply: " + (answer.__name__ if answer is not None else "{}")
 
 

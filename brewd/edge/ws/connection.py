@@ -11,7 +11,7 @@ import contextlib
 import math
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, Protocol
 
 import trio
 from msgspec import Struct
@@ -23,7 +23,7 @@ from brewd.cafe.ref import CafeRef, State
 from brewd.edge.ws import plain
 from brewd.edge.ws.conduct import Conduct
 from brewd.edge.ws.hello import Hello
-from brewd.edge.ws.inbound import POLICY, InBound
+from brewd.edge.ws.inbound import POLICY, InBound, ends_with_goodbye
 from brewd.edge.ws.outbox import FAREWELL_S, Outbox
 from brewd.edge.ws.sockets import BANNED, TOKEN_EXPIRED, Sockets
 from brewd.errors import ProtocolError, Rejected, StoreError
@@ -49,12 +49,17 @@ UNLIMITED: Final = 1 << 30
 _ONE_FRAME: Final = 1 - 1e-6
 """What a frame needs of the level, which leaks by `frames_per_s`: not the last billionth that adding up fractions may have lost."""
 
-_CLOSE_FRAME = b"\x88"
-_MASKED_HEAD_BYTES = 6
-_CLOSE_MAX_BYTES = _MASKED_HEAD_BYTES + 125
-
 RESUME_MAX = 1000
 """Messages a resume may fetch from Postgres; a client further behind reads history over HTTP."""
+
+
+class Calls(Protocol):
+    """What can be asked for by name, in frames that say no more about it (see `brewd.edge.http.calls`)."""
+
+    def __contains__(self, event: object) -> bool: ...
+
+    async def perform(self, event: str, data: bytes, identity: Identity) -> Any:
+        """What the reply says. Raises `Rejected`, and nothing else; answers within its own deadline."""
 
 
 class Parts(Struct, frozen=True):
@@ -66,6 +71,7 @@ class Parts(Struct, frozen=True):
     messages: Messages
     sockets: Sockets
     dialect: plain.Plain
+    calls: Calls
     nursery: trio.Nursery
     frames_per_s: int
     frame_max_bytes: int
@@ -159,7 +165,7 @@ class WebSocket:
         while True:
             if data:
                 try:
-                    ended = _ends_with_goodbye(data) if self._deaf else await self._received(data)
+                    ended = ends_with_goodbye(data) if self._deaf else await self._received(data)
                 except ProtocolError as error:
                     await self._break_off(error)
                     ended = False
@@ -221,7 +227,7 @@ class WebSocket:
 
     def _text(self, text: str) -> Awaitable[None] | None:
         try:
-            frame = plain.decode(text)
+            frame = plain.decode(text, self._parts.calls)
         except plain.BadFrame as bad:
             self._refuse(bad.ref, bad)
             return None
@@ -236,7 +242,7 @@ class WebSocket:
                 self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
         return None
 
-    def _introduce(self, frame: plain.Frame) -> None:
+    def _introduce(self, frame: plain.Frame | plain.CallFrame) -> None:
         """The first frame of a socket whose handshake carried no token."""
         if not isinstance(frame, plain.AuthFrame):
             raise plain.BadFrame("event", "the first frame must be auth")
@@ -244,7 +250,7 @@ class WebSocket:
         if frame.ref is not None:
             self.outbox.push(self._parts.dialect.reply(frame.ref, hello))
 
-    def _handle(self, frame: plain.Frame) -> Awaitable[None] | None:
+    def _handle(self, frame: plain.Frame | plain.CallFrame) -> Awaitable[None] | None:
         """Do what the frame says; something to wait for where that needs Postgres. Raises `Rejected`."""
         match frame:
             case plain.SendFrame():
@@ -261,6 +267,8 @@ class WebSocket:
                 self._status(frame)
             case plain.RefreshFrame() | plain.AuthFrame():
                 self._refresh(frame)
+            case plain.CallFrame():
+                return self._call(frame)
         return None
 
     def _refuse(self, ref: c.Ref, rejected: Rejected) -> None:
@@ -364,6 +372,18 @@ class WebSocket:
         ref, _ = self._in_cafe(self._ref.cafe_id if self._ref else "")
         ref.tell(c.SetStatus(self._to, frame.data.status, frame.ref))
 
+    async def _call(self, frame: plain.CallFrame) -> None:
+        """One at a time, in the order in which they came: a client that asks faster than it is answered waits."""
+        assert self.identity is not None
+        dialect = self._parts.dialect
+        try:
+            answer = await self._parts.calls.perform(frame.event, bytes(frame.data), self.identity)
+        except Rejected as rejected:
+            self.outbox.push(dialect.error(frame.ref, rejected.data()))
+        else:
+            if frame.ref is not None:
+                self.outbox.push(dialect.reply(frame.ref, answer))
+
     def _refresh(self, frame: plain.RefreshFrame | plain.AuthFrame) -> None:
         """A fresh access token of the same session prolongs the socket."""
         identity = self._parts.sessions.identify(frame.data.token)
@@ -373,13 +393,3 @@ class WebSocket:
         self.until_ms = identity.expires_ms
         if frame.ref is not None:
             self.outbox.push(self._parts.dialect.reply(frame.ref, plain.RefreshAnswer(rfc3339(identity.expires_ms))))
-
-
-def _ends_with_goodbye(data: bytes) -> bool:
-    """Whether the last frame in `data` can be a close frame (RFC 6455, section 5.5.1), wherever the frames before it begin."""
-    at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES))
-    while at >= 0:
-        if len(data) - at >= _MASKED_HEAD_BYTES and data[at + 1] & 127 == len(data) - at - _MASKED_HEAD_BYTES:
-            return True
-        at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES), at)
-    return False

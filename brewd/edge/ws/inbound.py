@@ -27,6 +27,9 @@ _TEXT_FIN = 0x81
 _MASKED = 0x80
 _LEN_16 = 126
 _LEN_64 = 127
+_CLOSE_FRAME = b"\x88"
+_MASKED_HEAD_BYTES = 6
+_CLOSE_MAX_BYTES = _MASKED_HEAD_BYTES + 125
 
 
 class InBound:
@@ -130,3 +133,13 @@ def _unmasked(mask: bytes, payload: bytes) -> str:
         return plain.decode()
     except UnicodeDecodeError:
         raise ProtocolError(NOT_UTF8, "text frames must be UTF-8") from None
+
+
+def ends_with_goodbye(data: bytes) -> bool:
+    """Whether the last frame in `data` can be a close frame (RFC 6455, section 5.5.1), wherever the frames before it begin."""
+    at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES))
+    while at >= 0:
+        if len(data) - at >= _MASKED_HEAD_BYTES and data[at + 1] & 127 == len(data) - at - _MASKED_HEAD_BYTES:
+            return True
+        at = data.rfind(_CLOSE_FRAME, max(0, len(data) - _CLOSE_MAX_BYTES), at)
+    return False

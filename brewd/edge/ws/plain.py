@@ -6,6 +6,7 @@ checked once and completely. What is wrong with a frame is said with the path of
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -115,14 +116,24 @@ class RefreshAnswer(Struct, frozen=True, rename="camel"):
     expires_at: str
 
 
+class CallFrame(Struct, frozen=True, forbid_unknown_fields=True):
+    """One that names a call. What it takes is for the call to say."""
+
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    ref: FrameRef = None
+
+
 Frame = AuthFrame | JoinFrame | LeaveFrame | SendFrame | DeleteFrame | TypingStartFrame | TypingStopFrame | StatusFrame | RefreshFrame
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
+_call_decoder = msgspec.json.Decoder(CallFrame)
 
 
 class _Mark(Struct):
     """As much of a frame as is needed to answer it, whatever else is wrong with it: a ref of any length, too."""
 
     ref: Ref = None
+    event: Any = None
 
 
 _mark_decoder = msgspec.json.Decoder(_Mark)
@@ -136,10 +147,16 @@ class BadFrame(Rejected):
         self.ref = ref
 
 
-def decode(text: str) -> Frame:
-    """The frame, or `BadFrame`."""
+def decode(text: str, calls: Container[str] = ()) -> Frame | CallFrame:
+    """The frame, or `BadFrame`. `calls`: names of events that are calls."""
     try:
-        return _decoder.decode(text)
+        try:
+            return _decoder.decode(text)
+        except msgspec.ValidationError:
+            event = _mark(text).event
+            if not isinstance(event, str) or event not in calls:
+                raise
+            return _call_decoder.decode(text)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
         raise BadFrame(path.rstrip("`").lstrip(".") or "$", problem, ref_of(text)) from None
@@ -151,10 +168,14 @@ def decode(text: str) -> Frame:
 
 def ref_of(text: str) -> Ref:
     """The `ref` of a frame that is not decoded any further, if it has one."""
+    return _mark(text).ref
+
+
+def _mark(text: str) -> _Mark:
     try:
-        return _mark_decoder.decode(text).ref
+        return _mark_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return None
+        return _Mark()
 
 
 class _Told(Struct, frozen=True):

@@ -117,6 +117,8 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         directory=room,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=world.sessions, rooms=rooms, send_away=lambda *_: None),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=world.cafes, rooms=rooms),
+        erasure=world.erasure,
+        analytics=world.analytics,
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,
