@@ -44,7 +44,7 @@ from brewd.people.mirrored import PeopleMirror
 from brewd.people.moderation import Moderation
 from brewd.people.people import People, open_people
 from brewd.people.receipts import Receipts
-from brewd.people.sessions import Sessions
+from brewd.people.sessions import CLOSE_EXPIRED, Sessions
 from brewd.people.staff import Staff
 from brewd.people.standings import Standings
 from brewd.people.tokens import Tokens
@@ -202,11 +202,14 @@ async def _serve(
             await ready(_parts(ground, people, rooms, sockets, stop))
         await stop.asked.wait()
         health.ready = False
+        jobs = root.discard("jobs")
         with stop.draining:
             await drain(
                 listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
+            if jobs is not None:
+                await jobs.ended.wait()  # what it interrupted is written down, for the next daemon to do
         see_out(sockets)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
@@ -305,10 +308,11 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
 
 
 def _revoked(sockets: Sockets, session_id: str | None, user_id: str, code: int) -> None:
+    reason = "your time here is over" if code == CLOSE_EXPIRED else "the session was ended"
     if session_id is not None:
-        sockets.close_session(session_id, code, "the session was ended")
+        sockets.close_session(session_id, code, reason)
     else:
-        sockets.close_user(user_id, code, "the session was ended")
+        sockets.close_user(user_id, code, reason)
 
 
 async def _on_signals(signals: AsyncIterator[int], stop: _Stop) -> None:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from brewd.errors import Rejected, StoreError
 from brewd.jobs.job import Job
 from brewd.jobs.runs import LEASE_MS, Busy, Outcome, Run, Runs
+from brewd.runtime.bridge import BridgeClosed
 from brewd.runtime.clock import Clock, rfc3339
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
@@ -29,7 +30,7 @@ log = get_logger("jobs")
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
 HOLD_S: Final = LEASE_MS / 3000
-END_MAX_S: Final = 5.0
+END_MAX_S: Final = 2.0
 """For recording how a run ended, also while the daemon ends."""
 
 
@@ -146,7 +147,7 @@ class Scheduler:
         except StoreError as error:
             return "interrupted", {"error": str(error)}
         except trio.TooSlowError:
-            log.error("job_late", job=job.name, deadline_s=job.deadline_s)
+            log.warning("job_late", job=job.name, deadline_s=job.deadline_s)
             return "failed", {"error": f"not done within {job.deadline_s:g} s"}
         except Exception as error:
             log.error("job_failed", job=job.name, exc_info=error)
@@ -173,5 +174,5 @@ class Scheduler:
             try:
                 await self._runs.end(run, outcome, detail)
                 return
-            except StoreError as error:
+            except (StoreError, BridgeClosed) as error:
                 log.warning("job_not_recorded", job=run.job, outcome=outcome, error=str(error))

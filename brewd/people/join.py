@@ -58,8 +58,8 @@ class _Plan(Struct, frozen=True, kw_only=True):
     session_id: str
     refresh_jti: str
     patron_id: str
-    knownpatron_hash: bytes | None
-    freshpatron_hash: bytes
+    known_patron_hash: bytes | None
+    fresh_patron_hash: bytes
 
 
 class _Joined(Struct, frozen=True):
@@ -121,8 +121,8 @@ class Joins:
             session_id=self._ids.uuid7(),
             refresh_jti=self._ids.uuid4(),
             patron_id=self._ids.uuid7(),
-            knownpatron_hash=None if known is None else patron_hash(request.cafe_id, known),
-            freshpatron_hash=patron_hash(request.cafe_id, fresh_key),
+            known_patron_hash=None if known is None else patron_hash(request.cafe_id, known),
+            fresh_patron_hash=patron_hash(request.cafe_id, fresh_key),
         )
 
     def _welcome(self, user: User, plan: _Plan, patron_key: str) -> JoinAnswer:
@@ -184,11 +184,11 @@ async def _join(tx: Queries, plan: _Plan, tries_max: int) -> _Joined | _Refused:
 async def _patron(tx: Queries, plan: _Plan) -> tuple[str, bool]:
     """The patron of the key that came along, if there is one in this café; else a new one."""
     now, expires_at = as_datetime(plan.now_ms), as_datetime(plan.now_ms + _PATRON_TTL_MS)
-    if plan.knownpatron_hash is not None:
-        row = await tx.fetchrow("patron_renew", plan.cafe_id, plan.knownpatron_hash, now, expires_at)
+    if plan.known_patron_hash is not None:
+        row = await tx.fetchrow("patron_renew", plan.cafe_id, plan.known_patron_hash, now, expires_at)
         if row is not None:
             return row["id"], True
-    await tx.execute("patron_add", plan.patron_id, plan.cafe_id, plan.freshpatron_hash, now, expires_at)
+    await tx.execute("patron_add", plan.patron_id, plan.cafe_id, plan.fresh_patron_hash, now, expires_at)
     return plan.patron_id, False
 
 
