@@ -24,20 +24,21 @@ _RECEIPT_MS: Final = 86_400_000
 
 
 class Expiry:
-    """The body of the job. `rows_max`: in one transaction."""
+    """The body of the job. `rows_max`: in one transaction; `rest_s`: after each."""
 
-    def __init__(self, *, pg: Postgres, clock: Clock, erasure: Erasure, rows_max: int = ROWS_MAX) -> None:
+    def __init__(self, *, pg: Postgres, clock: Clock, erasure: Erasure, rows_max: int = ROWS_MAX, rest_s: float = REST_S) -> None:
         self._pg = pg
         self._clock = clock
         self._erasure = erasure
         self._rows_max = rows_max
+        self._rest_s = rest_s
 
     async def run(self) -> Mapping[str, int]:
         """Until nothing is left that is over. Raises `StoreError`; what was done by then is done."""
         await self._erasure.pay()
         done: Counter[str] = Counter()
         while people := await self._erasure.over(self._rows_max):
-            receipt = await self._erasure.people(people, close=EXPIRED, spared=frozenset({"moderation_actions"}), rest_s=REST_S)
+            receipt = await self._erasure.people(people, close=EXPIRED, spared=frozenset({"moderation_actions"}), rest_s=self._rest_s)
             done["users"] += len(people)
             done.update({table: count for table, count in receipt.tables.items() if table != "customer"})
             done["keys"] += sum((receipt.keys or {}).values())
@@ -52,13 +53,13 @@ class Expiry:
     async def _log(self) -> int:
         total = 0
         while rows := await self._pg.fetch("moderated_over", as_datetime(self._clock.now_ms()), self._rows_max):
-            total += await self._erasure.log_of([row["id"] for row in rows], REST_S)
+            total += await self._erasure.log_of([row["id"] for row in rows], self._rest_s)
         return total
 
     async def _patrons(self) -> int:
         total = 0
         while rows := await self._pg.fetch("patron_over", as_datetime(self._clock.now_ms()), self._rows_max):
-            await self._erasure.patrons([row["id"] for row in rows], REST_S)
+            await self._erasure.patrons([row["id"] for row in rows], self._rest_s)
             total += len(rows)
         return total
 
@@ -66,5 +67,5 @@ class Expiry:
         total = 0
         while touched := await self._pg.count(name, as_datetime(before_ms), self._rows_max):
             total += touched
-            await trio.sleep(REST_S)
+            await trio.sleep(self._rest_s)
         return total

@@ -122,11 +122,12 @@ class Office:
 
     async def ended(self, outcome: str, times: int = 1) -> list[Run]:
         """The runs with that outcome, once there are so many."""
-        while True:
+        for _ in range(5000):
             rows = await self.history()
             found = [run for run in rows if run.outcome == outcome]
             if len(found) >= times:
                 return found
+        raise AssertionError(f"not {times} {outcome}: {rows}")
 
     async def history(self) -> list[Run]:
         """Everything that ran, in order; not what stands for the beginning."""
