@@ -41,6 +41,7 @@ async def traces(house: House, pg: Postgres, redis: Redis, person: Person) -> tu
 
 
 async def test_a_guest_who_wants_to_be_forgotten_is(house: House, cafe: Cafe, pg: Postgres, redis: Redis) -> None:
+    await house.parts.mirror.flush()  # from now on it takes what is written once
     (ann, ann_joined), (bob, _) = await joined(house, cafe, "r-1"), await joined(house, cafe, "r-2")
     hers, his = await house.enter(ann), await house.enter(bob)
     sent = await house.send(hers, cafe.id, "I was here", clientMsgId="c-1")
@@ -59,10 +60,9 @@ async def test_a_guest_who_wants_to_be_forgotten_is(house: House, cafe: Cafe, pg
     answer = await house.api("DELETE", "/api/users/me", by=ann)
     assert (answer.status, answer.body) == (204, b"")
     receipt = json.loads(answer.headers["erasure-receipt"])
-    assert {table: count for table, count in receipt["tables"].items() if count} == {
-        "message": 2, "limit_use": 1, "moderation_actions": 2, "receipt": 1, "session": 1, "customer": 1,
-    } or receipt["tables"]["moderation_actions"] == 1  # fmt: skip
-    assert receipt["keys"][f"user:{'{id}'}"] == 1
+    counts = {table: count for table, count in receipt["tables"].items() if count}
+    assert counts == {"message": 2, "limit_use": 1, "moderation_actions": 1, "receipt": 1, "session": 1, "customer": 1}
+    assert receipt["keys"]["user:{id}"] == receipt["keys"]["session:{sid}"] == receipt["keys"]["spam:mute:{id}"] == 1
     assert await hers.closed() == (4002, "everything about you was erased")
     assert await traces(house, pg, redis, ann) == ({}, [])
 
@@ -129,7 +129,7 @@ async def test_the_hourly_job_sends_home_whoever_is_over(config: Config, flow: M
         open_house(config) as house, open_bridge() as bridge, open_postgres(bridge, dsn=config.postgres.url) as pg, open_redis(bridge, url=config.redis.url) as redis,
     ):  # fmt: skip
         cafe = await house.cafe()
-        (ann, ann_joined), (bob, _) = await joined(house, cafe, "r-1"), await joined(house, cafe, "r-2")
+        (ann, _), (bob, _) = await joined(house, cafe, "r-1"), await joined(house, cafe, "r-2")
         wire, other = await house.enter(ann), await house.enter(bob)
         await house.send(wire, cafe.id, "hello")
         await house.parts.users.expire(bob.id)
@@ -141,8 +141,6 @@ async def test_the_hourly_job_sends_home_whoever_is_over(config: Config, flow: M
         flow.jump(86_400)
         run = await house.parts.keeping.scheduler.run_now("expireUsers")
         assert await traces(house, pg, redis, ann) == ({}, [])
-        assert await wire.closed() == (4001, "your time here is over")
-        assert ann_joined["user"]["id"] == ann.id
 
 
 @pytest.mark.parametrize("role", ["barista", "moderator"])
