@@ -114,6 +114,7 @@ class Room(Section, frozen=True, kw_only=True):
     mailbox_max: Annotated[Count, Meta(description="commands waiting for one café; more are answered mailbox_full")] = 1024
     outbox_max_bytes: Annotated[int, Meta(ge=4096, description="bytes waiting for one slow socket; more end in close code 4008")] = 262144
     frame_max_bytes: Annotated[int, Meta(ge=1024, description="a larger WebSocket frame is refused")] = 16384
+    retention_days: Annotated[Count, Meta(le=3650, description="messages are kept for so long, unless a café says otherwise")] = 7
 
 
 class Journal(Section, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from brewd.edge.ws.connection import READ_BYTES, UNLIMITED, Calls
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
+from brewd.jobs.housekeeping import Housekeeping, housekeeping
 from brewd.people.allowances import Allowances
 from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
@@ -44,7 +45,7 @@ from brewd.people.mirrored import PeopleMirror
 from brewd.people.moderation import Moderation
 from brewd.people.people import People, open_people
 from brewd.people.receipts import Receipts
-from brewd.people.sessions import Sessions
+from brewd.people.sessions import CLOSE_EXPIRED, Sessions
 from brewd.people.staff import Staff
 from brewd.people.standings import Standings
 from brewd.people.tokens import Tokens
@@ -94,6 +95,7 @@ class Parts(Struct, frozen=True):
     sockets: Sockets
     journal: Journal
     mirror: Mirror
+    keeping: Housekeeping
     stop: Callable[[], None]
 
 
@@ -121,6 +123,7 @@ class _Rooms(Struct, frozen=True):
     visits: Visits
     badges: Badges
     dms: DirectMessages
+    keeping: Housekeeping
 
 
 class _Stop:
@@ -208,11 +211,14 @@ async def _serve(
             await ready(_parts(ground, people, rooms, sockets, stop))
         await stop.asked.wait()
         health.ready = False
+        jobs = root.discard("jobs")
         with stop.draining:
             await drain(
                 listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
+            if jobs is not None:
+                await jobs.ended.wait()  # what it interrupted is written down, for the next daemon to do
         see_out(sockets)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
@@ -254,12 +260,17 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    keeping = housekeeping(
+        pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
+        send_away=sockets.close_user, retention_days=room.retention_days,
+    )  # fmt: skip
+    root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), visits=visits,
         badges=Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory),
-        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=directory, guests=people.sessions),
+        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=directory, guests=people.sessions), keeping=keeping,
     )  # fmt: skip
 
 
@@ -287,7 +298,8 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, badges=rooms.badges, dms=rooms.dms, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, badges=rooms.badges, dms=rooms.dms, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
+        guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
@@ -296,6 +308,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
+        keeping=rooms.keeping, clock=ground.clock,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
@@ -304,15 +317,16 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        badges=rooms.badges, directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        badges=rooms.badges, directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, keeping=rooms.keeping, stop=stop.drain,
     )  # fmt: skip
 
 
 def _revoked(sockets: Sockets, session_id: str | None, user_id: str, code: int) -> None:
+    reason = "your time here is over" if code == CLOSE_EXPIRED else "the session was ended"
     if session_id is not None:
-        sockets.close_session(session_id, code, "the session was ended")
+        sockets.close_session(session_id, code, reason)
     else:
-        sockets.close_user(user_id, code, "the session was ended")
+        sockets.close_user(user_id, code, reason)
 
 
 async def _on_signals(signals: AsyncIterator[int], stop: _Stop) -> None:

@@ -6,7 +6,7 @@ used, so the room remembers those who matter. One number holds a message bucket,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
@@ -133,6 +133,16 @@ class Buckets:
         for key in [key for key in self.rare if action in (None, key[0]) and key[1].partition(":")[0] == user_id]:
             del self.rare[key]
             self.changed_rare.add(key)
+
+    def forget(self, users: Collection[str]) -> None:
+        """Nothing is known of these users any more. The mirror is cleared by whoever erases them."""
+        for user_id in users:
+            self.messages.pop(user_id, None)
+            self.changed.discard(user_id)
+        for held in (self.rare, self.changed_rare):
+            for key in [key for key in held if key[1].partition(":")[0] in users]:
+                self.rare.pop(key, None)
+                self.changed_rare.discard(key)
 
     def _agent_gap_wait_ms(self, gap_ms: int, now_ms: int) -> int:
         return 0 if self.agent_ms is None else min(gap_ms, max(0, self.agent_ms + gap_ms - now_ms))

@@ -99,6 +99,20 @@ class Remove(Struct, frozen=True):
     user_id: str
 
 
+class Forget(Struct, frozen=True):
+    """The time of these people is over, everywhere: user ids, each with the id that what they said stays under. At most a few hundred."""
+
+    people: tuple[tuple[str, str], ...]
+    to: int = 0
+
+
+class Discard(Struct, frozen=True):
+    """Messages made before this time (RFC 3339) are kept no longer."""
+
+    before: str
+    to: int = 0
+
+
 class Notify(Struct, frozen=True):
     """Something for one user alone, on every socket they have here, in the room or not. What it is about is stored already."""
 
@@ -211,7 +225,23 @@ class Tick(Struct, frozen=True):
     """A deadline the room asked for has come."""
 
 
-Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery | PresentQuery | Whisper
+Question = (
+    PresenceQuery
+    | TopicsQuery
+    | Delete
+    | Mute
+    | Unmute
+    | MuteQuery
+    | SetTerms
+    | LimitsQuery
+    | Take
+    | ResetLimits
+    | SpamQuery
+    | PresentQuery
+    | Whisper
+    | Forget
+    | Discard
+)
 """What can be asked from outside the room."""
 
 Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | SetBadge | Unsay | WhisperTyping | Tick | Question

@@ -117,9 +117,13 @@ class Directory:
 
         It is never refused, and whatever is told after it finds it done. The caller stores each one first, which bounds them.
         """
+        if self.is_open(cafe_id):
+            self._refs[cafe_id].mailbox.push(command)
+
+    def is_open(self, cafe_id: str) -> bool:
+        """Whether the café has a room, or is getting one."""
         ref = self._refs.get(cafe_id)
-        if ref is not None and ref.state in (State.STARTING, State.RUNNING):
-            ref.mailbox.push(command)
+        return ref is not None and ref.state in (State.STARTING, State.RUNNING)
 
     def notify(self, cafe_id: str, user_id: str, event: Event) -> None:
         """Tell one user of a café, if they are connected to it. See `CafeRef.notify`."""

@@ -131,6 +131,12 @@ class MuteAnswer(Struct, frozen=True):
     reason: str | UnsetType = UNSET
 
 
+class ForgetAnswer(Struct, frozen=True):
+    """How many messages of those people are on their way to be stored, under their names."""
+
+    out: int
+
+
 class LimitsAnswer(Struct, frozen=True):
     """By action: message, poke, agent."""
 

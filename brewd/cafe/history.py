@@ -6,7 +6,7 @@ Postgres, where the unique clientMsgId stays the last word on resends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from brewd.store.records import Key, Message
 
@@ -60,6 +60,28 @@ class History:
         if seq is not None:
             self._messages[seq - self.first] = redacted
             self.redactions += 1
+
+    def disown(self, disowned: Callable[[Message], Message], authors: Collection[str]) -> None:
+        """Show what these people wrote as `disowned` makes it. Their clientMsgIds are forgotten: nobody resends."""
+        for at, message in enumerate(self._messages):
+            if message.user_id in authors:
+                self._messages[at] = disowned(message)
+                self.redactions += 1
+        self._redacted = {id: disowned(message) for id, message in self._redacted.items()}
+        for key in [key for key in self._keys if key[0] in authors]:
+            del self._keys[key]
+
+    def discard(self, before: str) -> None:
+        """Let go of what was made before that time (RFC 3339), and of its clientMsgIds."""
+        old = 0
+        while old < len(self._messages) and self._messages[old].created_at < before:
+            del self._by_id[self._messages[old].id]
+            old += 1
+        if old:
+            self._messages = self._messages[old:]
+            self.redactions += 1
+        self._redacted = {id: message for id, message in self._redacted.items() if message.created_at >= before}
+        self._keys = {key: message for key, message in self._keys.items() if message.created_at >= before}
 
     def sent_as(self, key: Key) -> Message | None:
         """The message that carries this clientMsgId, if it was among the latest."""

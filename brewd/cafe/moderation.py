@@ -63,6 +63,11 @@ class Mutes:
         self.changed.add(user_id)
         return self._by_user.pop(user_id, None) is not None
 
+    def forget(self, user_id: str) -> None:
+        """As if they had never been muted; of those who are gone the mirror is cleared by whoever erases them."""
+        self._by_user.pop(user_id, None)
+        self.changed.discard(user_id)
+
     def over(self, now_ms: int) -> list[str]:
         """Those whose time has come, and who are to be freed now."""
         over = [user_id for user_id, muting in self._by_user.items() if muting.until_ms <= now_ms]

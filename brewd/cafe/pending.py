@@ -86,6 +86,11 @@ class Pending:
         if self.earliest_ms is None:
             self.earliest_ms = draft.deadline_ms
 
+    def disown(self, draft: Draft, who: Who) -> None:
+        """A draft that waits becomes `who`'s: its author is gone, sends it no more, and has no bucket that it could be charged to."""
+        self._forget(draft)
+        draft.who, draft.client_msg_id, draft.charged, draft.warnings = who, None, False, ()
+
     def resent(self, key: Key) -> Draft | None:
         """The draft that carries this clientMsgId."""
         return self._by_key.get(key)

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from brewd.cafe import commands as c
-from brewd.cafe import company, moderation, speaking, whispers
+from brewd.cafe import company, forgetting, moderation, speaking, whispers
 from brewd.cafe import events as e
 from brewd.cafe.buckets import Buckets
 from brewd.cafe.effects import Broadcast, Effect
@@ -229,5 +229,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.Whisper: whispers.whisper,
     c.Unsay: whispers.unsay,
     c.WhisperTyping: whispers.typing,
+    c.Forget: forgetting.forget,
+    c.Discard: forgetting.discard,
     c.Tick: _tick,
 }

@@ -28,6 +28,9 @@ class Signs:
     def __len__(self) -> int:
         return len(self._held)
 
+    def forget(self, user_id: str) -> None:
+        self._held.pop(user_id, None)
+
     def take(self, user_id: str, now_ms: int) -> int:
         """0: here is one. Otherwise none was taken, and there is one in so many ms."""
         after = bucket.drawn(self._held.get(user_id), RATE, now_ms)

@@ -19,7 +19,7 @@ Warnings and texts are forgotten in a restart, but for the texts of the messages
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -206,6 +206,16 @@ class Spam:
         """Nobody was ever warned or blocked."""
         self._warnings.pop(user_id, None)
         self._blocks.pop(user_id, None)
+
+    def forget(self, aliases: Mapping[str, str]) -> None:
+        """These people are gone; that somebody said what they said is remembered, for as long as it matters."""
+        for user_id in aliases:
+            self.forgive(user_id)
+            self.latest.pop(user_id, None)
+        for half in (self._newer, self._older):
+            for text, said in half.items():
+                if any(who in aliases for who in said[::2]):
+                    half[text] = tuple(part if at % 2 else aliases.get(str(part), part) for at, part in enumerate(said))
 
     def restore(self, user_id: str, content: str, at_ms: int) -> None:
         """It was said before the room was opened."""

@@ -10,7 +10,7 @@ from brewd.cli.output import Exit
 if TYPE_CHECKING:
     import argparse
 
-_FIELDS = ("name", "address", "wifi_ssid", "latitude", "longitude", "radius_meters", "cidrs", "join_policy", "timezone", "profile")
+_FIELDS = ("name", "address", "wifi_ssid", "latitude", "longitude", "radius_meters", "cidrs", "join_policy", "timezone", "profile", "retention_days")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,6 +32,9 @@ def add_parser(subparsers: Any) -> None:
         ("stop", "end a café's actor and sockets; the next visitor starts it again"),
     ):
         verbs.add_parser(name, parents=client, help=text).add_argument("cafe", metavar="ID")
+    hourly = verbs.add_parser("analytics", parents=client, help="what happened there, hour by hour; an hour is counted when it is over")
+    hourly.add_argument("cafe", metavar="ID")
+    hourly.add_argument("--hours", metavar="N", type=int, default=24, help="so many of the last, at most 744 (default 24)")
     change = verbs.add_parser(
         "set", parents=client, help="change a café", description="Change what is given and leave the rest. An empty text takes a value away."
     )
@@ -49,6 +52,7 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cidr", metavar="C", dest="cidrs", action="append", help="a network its customers come from, like 203.0.113.7/32; may be repeated")
     parser.add_argument("--policy", dest="join_policy", choices=("any", "all", "none"), help="how much of the above a join must prove (default any)")
     parser.add_argument("--timezone", metavar="Z", help="like Europe/Vienna (default UTC)")
+    parser.add_argument("--retention-days", metavar="N", type=_days, help="how long its messages are kept (default room.retention_days)")
     parser.add_argument("--profile", metavar="P", help="its limits: a name below limits.profiles in the config (default limits.profile)")
 
 
@@ -57,7 +61,14 @@ def _degrees(text: str) -> float | str:
     return float(text) if text else ""
 
 
+def _days(text: str) -> int | str:
+    """A number, or the empty text that takes the café's own away."""
+    return int(text) if text else ""
+
+
 def run(args: argparse.Namespace) -> int:
+    if args.action == "analytics":
+        return _analytics(args)
     if args.action == "list":
         answer = options.call(args, "cafe.list")
         rows = [(cafe["id"], cafe["name"], cafe["state"], cafe["members"], cafe["sockets"], cafe["crashes"]) for cafe in answer["cafes"]]
@@ -70,6 +81,14 @@ def run(args: argparse.Namespace) -> int:
         _warn(cafe)
     if args.action == "revive" and cafe["state"] == "quarantined":
         raise Exit(output.FAILED, f"{cafe['name']} is quarantined still; the log says why it crashed")
+    return output.OK
+
+
+def _analytics(args: argparse.Namespace) -> int:
+    answer = options.call(args, "cafe.analytics", cafeId=args.cafe, hours=args.hours)
+    names = ("hour", "messages", "authors", "joins", "pokes", "matches", "agentQueries")
+    rows = [tuple(row[name] for name in names) for row in answer["rows"]]
+    output.emit(args, answer, output.table(("HOUR", "MESSAGES", "AUTHORS", "JOINS", "POKES", "MATCHES", "QUESTIONS"), rows))
     return output.OK
 
 
@@ -87,8 +106,8 @@ def _ask(args: argparse.Namespace) -> Any:
 
 def _params(given: dict[str, Any]) -> dict[str, Any]:
     """Under the names of the control socket. Empty text means none at all."""
-    names = {"wifi_ssid": "wifiSsid", "radius_meters": "radiusMeters", "join_policy": "joinPolicy"}
-    nullable = ("wifi_ssid", "latitude", "longitude", "profile")
+    names = {"wifi_ssid": "wifiSsid", "radius_meters": "radiusMeters", "join_policy": "joinPolicy", "retention_days": "retentionDays"}
+    nullable = ("wifi_ssid", "latitude", "longitude", "profile", "retention_days")
     return {names.get(name, name): _value(name, value, nullable) for name, value in given.items()}
 
 
@@ -123,6 +142,7 @@ def _text(cafe: dict[str, Any]) -> str:
             ("a join needs", f" {'and' if cafe['joinPolicy'] == 'all' else 'or'} ".join(cafe["joinNeeds"]) or "a receipt, no more"),
             ("time zone", cafe["timezone"]),
             ("limits", cafe["profile"] or "the default profile"),
+            ("messages kept", f"{cafe['retentionDays']} days" if cafe["retentionDays"] else "as the config says"),
             ("opened", cafe["createdAt"]),
             ("state", cafe["state"]),
             ("people", f"{cafe['members']} over {cafe['sockets']} sockets" if cafe["sockets"] else None),

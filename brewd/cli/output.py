@@ -57,6 +57,13 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
 
 
+def receipt(erased: dict[str, Any]) -> str:
+    """What an erasure removed, where."""
+    keys = erased["keys"]
+    shown = [("keys in Redis", "Redis does not answer; they go when it does, or expire within a day")] if keys is None else keys.items()
+    return facts([*erased["tables"].items(), *shown, ("backups", erased["backups"])])
+
+
 def duration(seconds: float) -> str:
     """`2d 3h`, `5m 7s`: the two largest units."""
     left = int(seconds)

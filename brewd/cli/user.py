@@ -1,4 +1,4 @@
-"""`brewd user add|list|show|expire|kick|ban|unban|mute|unmute`: customers, made ready for support and load tests, sent home, and kept in order."""
+"""`brewd user add|list|show|expire|erase|kick|ban|unban|mute|unmute`: customers, made ready for support and load tests, sent home, and kept in order."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def add_parser(subparsers: Any) -> None:
     verbs.add_parser("list", parents=client, help="list the live ones of a café").add_argument("--cafe", metavar="ID", required=True)
     verbs.add_parser("show", parents=client, help="show one").add_argument("user", metavar="ID")
     verbs.add_parser("expire", parents=client, help="end one's time now").add_argument("user", metavar="ID")
+    erase = verbs.add_parser(
+        "erase", parents=[*client, options.cafe_option()], help="erase everything about one, at once",
+        description="Erase everything about one, at once, and print what was removed where. What they said stays for as long as messages are kept, as nobody's.",
+    )  # fmt: skip
+    erase.add_argument("user", metavar="USER", help="id, or name in the café")
     for name, (text, description) in _ORDERS.items():
         order = verbs.add_parser(name, parents=[*client, options.cafe_option()], help=text, description=description)
         order.add_argument("user", metavar="USER", help="id, or name in the café")
@@ -55,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
         answer = options.call(args, "user.list", cafeId=args.cafe)
         rows = [(user["id"], user["username"], user["badgeStatus"], user["expiresAt"]) for user in answer["users"]]
         output.emit(args, answer, output.table(("ID", "NAME", "BADGE", "UNTIL"), rows))
+        return output.OK
+    if args.action == "erase":
+        answer = options.call(args, "user.erase", cafeId=args.cafe, user=args.user)
+        output.emit(args, answer, output.receipt(answer))
         return output.OK
     if args.action in _ORDERS:
         return _order(args)

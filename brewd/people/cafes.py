@@ -23,6 +23,7 @@ from brewd.store.postgres import Postgres
 
 log = get_logger("cafes")
 
+RETENTION_MAX_DAYS: Final = 3650
 _CACHED_MAX: Final = 20_000
 _FIELDS: Final = frozenset(Cafe.__struct_fields__) - {"id", "created_ms"}
 
@@ -135,6 +136,8 @@ class Cafes:
             raise Rejected("invalid_request", str(error)) from error
         _check_place(changed)
         _check_timezone(changed.timezone)
+        if changed.retention_days is not None and not 1 <= changed.retention_days <= RETENTION_MAX_DAYS:
+            raise invalid("retention_days", f"must be between 1 and {RETENTION_MAX_DAYS:,} days, or null for what the config says")
         profiles = self._limits().profiles
         if changed.limits_profile is not None and changed.limits_profile not in profiles:
             raise invalid("limits_profile", f"there is no profile {changed.limits_profile!r}; there are {', '.join(sorted(profiles))}")
@@ -201,6 +204,7 @@ def _columns(cafe: Cafe) -> tuple[Any, ...]:
         cafe.limits_profile,
         msgspec.json.encode(cafe.limits_overrides).decode(),
         msgspec.json.encode(cafe.menu).decode(),
+        cafe.retention_days,
     )
 
 

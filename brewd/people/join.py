@@ -125,8 +125,8 @@ class Joins:
             session_id=self._ids.uuid7(),
             refresh_jti=self._ids.uuid4(),
             patron_id=self._ids.uuid7(),
-            known_patron_hash=None if known is None else _patron_hash(request.cafe_id, known),
-            fresh_patron_hash=_patron_hash(request.cafe_id, fresh_key),
+            known_patron_hash=None if known is None else patron_hash(request.cafe_id, known),
+            fresh_patron_hash=patron_hash(request.cafe_id, fresh_key),
         )
 
     def _welcome(self, user: User, plan: _Plan, patron_key: str) -> JoinAnswer:
@@ -196,6 +196,6 @@ async def _patron(tx: Queries, plan: _Plan) -> tuple[str, bool]:
     return plan.patron_id, False
 
 
-def _patron_hash(cafe_id: str, key: str) -> bytes:
+def patron_hash(cafe_id: str, key: str) -> bytes:
     """Tied to the café: even in the database, one key does not link two of them."""
     return hashlib.sha256(f"brewd patron:{cafe_id}:{key}".encode("utf-8", "surrogatepass")).digest()

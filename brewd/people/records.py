@@ -40,6 +40,7 @@ class Cafe(Struct, frozen=True, kw_only=True):
     limits_profile: str | None = None
     limits_overrides: dict[str, dict[str, Any]] = {}
     menu: tuple[Any, ...] = ()
+    retention_days: int | None = None
 
     def policy(self) -> Policy:
         """What a join here has to prove."""
@@ -100,6 +101,7 @@ def cafe_from(row: Mapping[str, Any]) -> Cafe:
         limits_profile=row["limits_profile"],
         limits_overrides=msgspec.json.decode(row["limits_overrides"]),
         menu=tuple(msgspec.json.decode(row["menu"])),
+        retention_days=row["retention_days"],
     )
 
 

@@ -9,6 +9,7 @@ logging out is logged out all the same, also after a restart.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from brewd.runtime.clock import Clock, as_datetime, as_ms, rfc3339
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
 
+CLOSE_EXPIRED: Final = 4001
 CLOSE_REVOKED: Final = 4002
 _SWEEP_EVERY_MS: Final = 60_000
 _BAN_MAX_MS: Final = 31 * 86_400_000
@@ -56,6 +58,7 @@ class Sessions:
         self._revoked: dict[str, int] = {}
         self._ended: dict[str, int] = {}
         self._banned: dict[str, int] = {}
+        self._erased: dict[bytes, int] = {}  # before this process began: nobody knows their ids any more
         self._sweep_ms = 0
         self.holders = Holders(clock)
         self.on_revoke: list[OnRevoke] = []
@@ -67,13 +70,15 @@ class Sessions:
         revoked = await self._pg.fetch("session_revoked", now)
         ended = await self._pg.fetch("customer_ended_early", now)
         banned = await self._pg.fetch("ban_live", now, as_datetime(self._clock.now_ms() - _BAN_MAX_MS))
+        erased = await self._pg.fetch("erased_live", now)
+        self._erased.update((row["id_hash"], as_ms(row["expires_at"])) for row in erased)
         self._revoked.update((row["id"], as_ms(row["expires_at"])) for row in revoked)
         self._ended.update((row["id"], as_ms(row["expires_at"])) for row in ended)
         self._banned.update((row["id"], as_ms(row["until_at"])) for row in banned)
 
     def is_revoked(self, identity: Identity) -> bool:
         """True when the token, though genuine, counts no more."""
-        return identity.session_id in self._revoked or identity.user_id in self._ended or self._is_banned(identity.user_id)
+        return identity.session_id in self._revoked or self._is_over(identity.user_id) or self._is_banned(identity.user_id)
 
     def identify(self, token: str) -> Identity:
         """Whose access token this is, if it counts. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired` or `banned`. Asks nobody."""
@@ -81,7 +86,7 @@ class Sessions:
 
     def check(self, identity: Identity) -> Identity:
         """The identity as it is now: with the badge they have. Or `Rejected`: `user_expired`, `unauthorized` or `banned`."""
-        if identity.user_id in self._ended:
+        if self._is_over(identity.user_id):
             raise _user_over()
         if identity.session_id in self._revoked:
             raise _revoked()
@@ -125,6 +130,8 @@ class Sessions:
         (`unauthorized`). Raises `Rejected` (also `banned`) and `StoreError`.
         """
         grant = self._tokens.verify_refresh(refresh_token)
+        if self._is_over(grant.user_id):
+            raise _user_over()
         if self._is_banned(grant.user_id):
             raise banned(self._banned[grant.user_id])
         next_jti = self._ids.uuid4()
@@ -178,6 +185,13 @@ class Sessions:
             self._mark(row["id"], as_ms(row["expires_at"]))
         self._tell(None, staff_id)
 
+    def end(self, user_id: str, expires_ms: int) -> None:
+        """No token of this user counts, for as long as one could. Somebody else has stored it, and tells whoever has to hear of it."""
+        now_ms = self._clock.now_ms()
+        if expires_ms > now_ms:
+            self._sweep(now_ms)
+            self._ended[user_id] = expires_ms
+
     async def end_user(self, user_id: str) -> User:
         """End a customer's time now: every token of theirs is refused with `user_expired`. Raises `Rejected` (`not_found`), `StoreError`."""
         now_ms = self._clock.now_ms()
@@ -185,11 +199,12 @@ class Sessions:
         if row is None:
             raise Rejected("not_found", "There is no such user.")
         user = user_from(row)
-        if user.expires_ms > now_ms:
-            self._sweep(now_ms)
-            self._ended[user_id] = user.expires_ms
-        self._tell(None, user_id)
+        self.end(user_id, user.expires_ms)
+        self._tell(None, user_id, CLOSE_EXPIRED)
         return user
+
+    def _is_over(self, user_id: str) -> bool:
+        return user_id in self._ended or (bool(self._erased) and erased_hash(user_id) in self._erased)
 
     def _is_banned(self, user_id: str) -> bool:
         return self._banned.get(user_id, 0) > self._clock.now_ms()
@@ -198,9 +213,9 @@ class Sessions:
         self._sweep(self._clock.now_ms())
         self._revoked[session_id] = max(until_ms, self._revoked.get(session_id, 0))
 
-    def _tell(self, session_id: str | None, user_id: str) -> None:
+    def _tell(self, session_id: str | None, user_id: str, code: int = CLOSE_REVOKED) -> None:
         for listener in self.on_revoke:
-            listener(session_id, user_id, CLOSE_REVOKED)
+            listener(session_id, user_id, code)
 
     def _sweep(self, now_ms: int) -> None:
         """Forget entries whose tokens have expired; now and then, so that a revocation costs no walk over all others."""
@@ -210,6 +225,12 @@ class Sessions:
         self._revoked = {key: until_ms for key, until_ms in self._revoked.items() if until_ms > now_ms}
         self._ended = {key: until_ms for key, until_ms in self._ended.items() if until_ms > now_ms}
         self._banned = {key: until_ms for key, until_ms in self._banned.items() if until_ms > now_ms}
+        self._erased = {key: until_ms for key, until_ms in self._erased.items() if until_ms > now_ms}
+
+
+def erased_hash(user_id: str) -> bytes:
+    """What is kept of an erased user while a token of theirs could be good. Ids are half noise: no hash leads back to one."""
+    return hashlib.sha256(f"brewd erased:{user_id}".encode()).digest()
 
 
 async def _rotate(tx: Queries, grant: RefreshGrant, next_jti: str, now_ms: int) -> tuple[str, User | None]:

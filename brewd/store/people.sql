@@ -3,30 +3,30 @@
 -- name: cafe_add
 WITH made AS (
     INSERT INTO cafe (id, name, address, wifi_ssid, latitude, longitude, radius_meters, cidrs, join_policy, timezone, limits_profile, limits_overrides, menu,
-        created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, $13::text::jsonb, $14)
+        retention_days, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, $13::text::jsonb, $14, $15)
     RETURNING id
 )
-INSERT INTO cafe_line (cafe_id, epoch) SELECT id, $15 FROM made;
+INSERT INTO cafe_line (cafe_id, epoch) SELECT id, $16 FROM made;
 
 -- name: cafe_get
 SELECT id::text, name, address, wifi_ssid, latitude, longitude, radius_meters, cidrs, join_policy, timezone, limits_profile,
-    limits_overrides::text, menu::text, created_at
+    limits_overrides::text, menu::text, retention_days, created_at
 FROM cafe WHERE id = $1;
 
 -- name: cafe_lock
 SELECT id::text, name, address, wifi_ssid, latitude, longitude, radius_meters, cidrs, join_policy, timezone, limits_profile,
-    limits_overrides::text, menu::text, created_at
+    limits_overrides::text, menu::text, retention_days, created_at
 FROM cafe WHERE id = $1 FOR UPDATE;
 
 -- name: cafe_list
 SELECT id::text, name, address, wifi_ssid, latitude, longitude, radius_meters, cidrs, join_policy, timezone, limits_profile,
-    limits_overrides::text, menu::text, created_at
+    limits_overrides::text, menu::text, retention_days, created_at
 FROM cafe ORDER BY created_at, id;
 
 -- name: cafe_set
 UPDATE cafe SET name = $2, address = $3, wifi_ssid = $4, latitude = $5, longitude = $6, radius_meters = $7, cidrs = $8, join_policy = $9,
-    timezone = $10, limits_profile = $11, limits_overrides = $12::text::jsonb, menu = $13::text::jsonb
+    timezone = $10, limits_profile = $11, limits_overrides = $12::text::jsonb, menu = $13::text::jsonb, retention_days = $14
 WHERE id = $1;
 
 -- name: cafe_epoch

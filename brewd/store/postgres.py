@@ -69,6 +69,16 @@ class Postgres:
         """Run the named query for its effect."""
         await self.fetch(name, *args, timeout_s=timeout_s)
 
+    async def count(self, name: str, *args: Any, timeout_s: float = 5.0) -> int:
+        """Run the named query for its effect, and say how many rows it touched."""
+        sql = self._sql(name)
+
+        async def work(connection: Any) -> int:
+            status: str = await connection.execute(sql, *args)
+            return int(status.rpartition(" ")[2])
+
+        return await self._bridge.call(self._pool.use, work, timeout_s, False)
+
     async def transaction(self, fn: Transaction[T], *args: Any, timeout_s: float = 5.0) -> T:
         """Run `await fn(tx, *args)` on the bridge's loop inside one transaction; commit when it returns, roll back when it raises.
 

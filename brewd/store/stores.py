@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 log = get_logger("brewd")
 
 RETRY_S: Final = 0.5
+REPLICA_POOL_MAX: Final = 2
 
 ENDLESS_RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
 """Service goes on without Redis and without the ledger, so there is no end to trying: ever more slowly within a period."""
 
 
 class Stores(Struct, frozen=True):
+    """`replica`: where analytics are read; `postgres` itself when there is none."""
+
     postgres: Postgres
+    replica: Postgres
     redis: Redis
     messages: Messages
 
@@ -45,9 +49,14 @@ async def open_stores(config: Config, root: Supervisor, bridge: Bridge, *, meanw
         from brewd.store.redis import open_redis
 
         postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max, prepared=config.postgres.prepared))
+        replica = postgres
+        if config.postgres.replica_url:
+            replica = await stack.enter_async_context(
+                open_postgres(bridge, dsn=config.postgres.replica_url, pool_max=REPLICA_POOL_MAX, prepared=config.postgres.prepared)
+            )
         lane = await stack.enter_async_context(postgres.lane())
         redis = await stack.enter_async_context(open_redis(bridge, url=url))
-        yield Stores(postgres, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
+        yield Stores(postgres, replica, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
 
 
 @asynccontextmanager

@@ -338,7 +338,7 @@ async def test_a_user_sent_home_is_out_everywhere(world: World) -> None:
     assert (await world.users.show(joined.user.id)) == joined.user
     ended = await world.users.expire(joined.user.id)
     assert ended.ended_ms is not None
-    assert told == [(None, joined.user.id, 4002)]
+    assert told == [(None, joined.user.id, 4001)]
     for attempt in (world.sessions.refresh(joined.refresh_token), world.users.me(identity)):
         with pytest.raises(Rejected) as caught:
             await attempt

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from msgspec import Struct
 
 from brewd.cafe.commands import Command
 from brewd.cafe.events import Event
 from brewd.cafe.ref import CafeRef
 from brewd.people.allowances import Allowances
+from brewd.people.analytics import Analytics
 from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
+from brewd.people.erasure import Erasure
 from brewd.people.join import JoinAnswer, JoinRequest, Joins
 from brewd.people.keys import KeyRing
 from brewd.people.moderation import Moderation, Moderator
@@ -23,6 +28,7 @@ from brewd.people.users import Users
 from brewd.people.visits import Visits
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
+from brewd.store.mirror import Mirror, RedisCommand
 from brewd.store.postgres import Postgres
 
 ACCESS_TTL_S = 3600
@@ -48,11 +54,21 @@ class Rooms:
     def order(self, cafe_id: str, command: Command) -> None:
         self.orders.append((cafe_id, command))
 
+    def is_open(self, cafe_id: str) -> bool:
+        return False
+
     def ref(self, cafe_id: str) -> CafeRef:
         raise AssertionError(f"nobody asks {cafe_id}")
 
     def send_away(self, user_id: str, code: int, reason: str) -> None:
         self.away.append((user_id, code, reason))
+
+
+class NoRedis:
+    """Takes every command, and has nothing."""
+
+    async def pipeline(self, commands: Sequence[RedisCommand], *, timeout_s: float = 1.0) -> list[Any]:
+        return [0] * len(commands)
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -72,6 +88,8 @@ class World(Struct, frozen=True, kw_only=True):
     allowances: Allowances
     visits: Visits
     badges: Badges
+    erasure: Erasure
+    analytics: Analytics
 
     async def moderator(self, cafe: Cafe) -> Moderator:
         member = await self.staff.add(cafe.id, f"Mo {len(await self.staff.list(cafe.id))}", "moderator", "pw")
@@ -116,4 +134,15 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=cafes, rooms=rooms),
         visits=visits,
         badges=Badges(pg=pg, clock=clock, ids=ids, cafes=cafes, holders=sessions.holders, visits=visits, rooms=rooms),
+        erasure=Erasure(
+            pg=pg,
+            redis=NoRedis(),
+            mirror=Mirror(redis=NoRedis(), name="none"),
+            clock=clock,
+            ids=ids,
+            sessions=sessions,
+            rooms=rooms,
+            send_away=rooms.send_away,
+        ),
+        analytics=Analytics(pg=pg, replica=pg, clock=clock),
     )

@@ -39,6 +39,7 @@ class CafeFields(Params, frozen=True, kw_only=True):
     timezone: str | UnsetType = UNSET
     profile: str | UnsetType | None = UNSET
     menu: list[Any] | UnsetType = UNSET
+    retention_days: int | UnsetType | None = UNSET
 
     def given(self) -> dict[str, Any]:
         """The fields that are there, under the names `Cafes` has for them."""
@@ -119,6 +120,7 @@ def _json(cafe: Cafe, status: CafeStatus | None) -> dict[str, Any]:
         "timezone": cafe.timezone,
         "profile": cafe.limits_profile,
         "menu": cafe.menu,
+        "retentionDays": cafe.retention_days,
         "createdAt": rfc3339(cafe.created_ms),
         "state": "idle" if status is None or status.state == "stopped" else status.state,
         "members": 0 if status is None else status.members,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from brewd.edge.control.cafes import cafe_methods
+from brewd.edge.control.jobs import job_methods
 from brewd.edge.control.limits import limits_methods
 from brewd.edge.control.moderation import moderation_methods
 from brewd.edge.control.operations import operation_methods
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from brewd.config import Config
     from brewd.edge.control.server import Method
     from brewd.edge.networks import Networks
+    from brewd.jobs.housekeeping import Housekeeping
     from brewd.people.allowances import Allowances
     from brewd.people.cafes import Cafes
     from brewd.people.moderation import Moderation
     from brewd.people.staff import Staff
     from brewd.people.users import Users
+    from brewd.runtime.clock import Clock
     from brewd.runtime.supervisor import Supervisor
 
 
@@ -34,6 +37,8 @@ def build_methods(
     directory: Directory,
     moderation: Moderation,
     allowances: Allowances,
+    keeping: Housekeeping,
+    clock: Clock,
     supervisor: Supervisor,
     config: Config,
     health: Callable[[], Awaitable[dict[str, Any]]],
@@ -53,4 +58,5 @@ def build_methods(
         **user_methods(users=users, cafes=cafes),
         **moderation_methods(moderation=moderation, cafes=cafes),
         **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
+        **job_methods(keeping=keeping, moderation=moderation, cafes=cafes, clock=clock),
     }

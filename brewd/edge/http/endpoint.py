@@ -122,6 +122,8 @@ def _view(parts: HttpParts, endpoint: Endpoint) -> Callable[..., Awaitable[Respo
             raise
         if answer is None:
             return Response(b"", 204)
+        if isinstance(answer, Response):
+            return answer
         return Response(encode(answer), endpoint.status, content_type=_JSON)
 
     return view

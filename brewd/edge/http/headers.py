@@ -12,6 +12,7 @@ _API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE"
 _PREFLIGHT_S: Final = "600"
+ERASURE_RECEIPT: Final = "Erasure-Receipt"
 
 
 def install(app: QuartTrio, *, origins: Sequence[str], https: bool) -> None:
@@ -45,7 +46,7 @@ def install(app: QuartTrio, *, origins: Sequence[str], https: bool) -> None:
             origin = _origin(allowed)
             if origin is not None:
                 headers["Access-Control-Allow-Origin"] = origin
-                headers["Access-Control-Expose-Headers"] = "Retry-After, RateLimit, RateLimit-Policy"
+                headers["Access-Control-Expose-Headers"] = f"Retry-After, RateLimit, RateLimit-Policy, {ERASURE_RECEIPT}"
         return response
 
     app.before_request(preflight)

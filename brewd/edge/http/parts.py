@@ -10,8 +10,10 @@ from msgspec import Struct
 from brewd.config import Config
 from brewd.edge.guard import Guard
 from brewd.people.allowances import Allowances
+from brewd.people.analytics import Analytics
 from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
+from brewd.people.erasure import Erasure
 from brewd.people.join import Joins
 from brewd.people.moderation import Moderation
 from brewd.people.receipts import Receipts
@@ -54,6 +56,8 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     allowances: Allowances
     badges: Badges
     dms: DirectMessages
+    erasure: Erasure
+    analytics: Analytics
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

@@ -120,6 +120,8 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=world.cafes, rooms=rooms),
         badges=world.badges,
         dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=rooms, guests=world.sessions),
+        erasure=world.erasure,
+        analytics=world.analytics,
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,

@@ -214,7 +214,7 @@ async def test_a_user_who_was_sent_home_is_told_so(house: House, cafe: Cafe) -> 
     ann, bob = await house.guests(cafe, 2)
     wire, other = await house.enter(ann), await house.enter(bob)
     await house.parts.users.expire(ann.id)
-    assert (await wire.closed())[0] == 4002
+    assert (await wire.closed())[0] == 4001
     with pytest.raises(Refused) as refused:
         await house.open(authorization=f"Bearer {ann.token}")
     assert (refused.value.status, refused.value.problem["code"]) == (401, "user_expired")

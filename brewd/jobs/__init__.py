@@ -1,0 +1,1 @@
+"""Jobs: what brewd does by the clock, for all cafés."""

@@ -1,0 +1,50 @@
+"""The jobs, each in one line, and those who do them, wired together."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from brewd.cafe.directory import Directory
+from brewd.jobs.job import Job
+from brewd.jobs.scheduler import Scheduler
+from brewd.people.analytics import Analytics
+from brewd.people.erasure import Erasure, SendAway
+from brewd.people.expiry import Expiry
+from brewd.people.retention import Retention
+from brewd.people.sessions import Sessions
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+from brewd.store.mirror import Mirror, Pipeline
+from brewd.store.postgres import Postgres
+
+
+class Housekeeping(Struct, frozen=True):
+    scheduler: Scheduler
+    erasure: Erasure
+    analytics: Analytics
+
+
+def housekeeping(
+    *,
+    pg: Postgres,
+    replica: Postgres,
+    redis: Pipeline,
+    mirror: Mirror,
+    clock: Clock,
+    ids: Ids,
+    sessions: Sessions,
+    rooms: Directory,
+    send_away: SendAway,
+    retention_days: int,
+) -> Housekeeping:
+    """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
+    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=send_away)
+    expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
+    analytics = Analytics(pg=pg, replica=replica, clock=clock)
+    retention = Retention(pg=pg, clock=clock, rooms=rooms, days=retention_days)
+    jobs = (
+        Job("expireUsers", "0 * * * *", expiry.run),
+        Job("aggregateAnalytics", "5 * * * *", analytics.run),
+        Job("purgeMessages", "30 3 * * *", retention.run),
+    )
+    return Housekeeping(Scheduler(jobs=jobs, pg=pg, clock=clock, ids=ids), erasure, analytics)

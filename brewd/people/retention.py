@@ -1,0 +1,40 @@
+"""Retention: messages that are older than their café keeps them are deleted, in Postgres and in the memory of its room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import trio
+
+from brewd.cafe.commands import Command, Discard
+from brewd.runtime.clock import Clock, as_datetime, as_ms, rfc3339
+from brewd.store.postgres import Postgres
+
+ROWS_MAX: Final = 500
+REST_S: Final = 0.01
+
+
+class Rooms(Protocol):
+    def order(self, cafe_id: str, command: Command) -> None: ...
+
+
+class Retention:
+    """The body of the job. `days`: how long messages are kept in cafés that have no time of their own."""
+
+    def __init__(self, *, pg: Postgres, clock: Clock, rooms: Rooms, days: int) -> None:
+        self._pg = pg
+        self._clock = clock
+        self._rooms = rooms
+        self._days = days
+
+    async def run(self) -> Mapping[str, int]:
+        """Café by café, a few rows in each transaction. Raises `StoreError`; what was done by then is done."""
+        due = await self._pg.fetch("purge_due", as_datetime(self._clock.now_ms()), self._days, timeout_s=60.0)
+        total = 0
+        for row in due:
+            while deleted := await self._pg.count("purge_messages", row["id"], row["before"], ROWS_MAX):
+                total += deleted
+                await trio.sleep(REST_S)
+            self._rooms.order(row["id"], Discard(rfc3339(as_ms(row["before"]))))
+        return {"cafes": len(due), "messages": total}
