@@ -56,6 +56,10 @@ from brewd.runtime.log import configure, get_logger
 from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Supervisor, open_supervisor
+from brewd.social.delivery import Delivery
+from brewd.social.interests import Interests
+from brewd.social.matching import Matching
+from brewd.social.pokes import Pokes
 from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
@@ -271,7 +275,13 @@ def _socket_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms
 
 
 def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
+    pg, clock, directory = stores.postgres, ground.clock, rooms.directory
+    delivery = Delivery(clock=clock, notify=directory.notify)
+    ground.root.spawn("delivery", delivery.run)
     return HttpParts(
+        interests=Interests(pg=pg, clock=clock),
+        matching=Matching(pg=pg, clock=clock, rooms=directory, bans=people.sessions),
+        pokes=Pokes(pg=pg, clock=clock, ids=ground.ids, rooms=directory, bans=people.sessions, delivery=delivery, notify=directory.notify),
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
         allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,

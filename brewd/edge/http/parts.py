@@ -20,6 +20,9 @@ from brewd.people.tokens import Tokens
 from brewd.people.users import Users
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
+from brewd.social.interests import Interests
+from brewd.social.matching import Matching
+from brewd.social.pokes import Pokes
 from brewd.store.postgres import Postgres
 
 
@@ -50,6 +53,9 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     directory: Directory
     moderation: Moderation
     allowances: Allowances
+    interests: Interests
+    matching: Matching
+    pokes: Pokes
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]
