@@ -59,7 +59,7 @@ from brewd.runtime.log import configure, get_logger
 from brewd.runtime.process import calm_gc, raise_file_limit
 from brewd.runtime.quota import Quota
 from brewd.runtime.supervisor import Supervisor, open_supervisor
-from brewd.social.dm import DirectMessages
+from brewd.social.social import Social, make_social
 from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
@@ -122,7 +122,7 @@ class _Rooms(Struct, frozen=True):
     allowances: Allowances
     visits: Visits
     badges: Badges
-    dms: DirectMessages
+    social: Social
     keeping: Housekeeping
 
 
@@ -260,17 +260,19 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    badges = Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory)
+    social = make_social(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory)
+    social.pokes.on_match.append(badges.matched)
+    root.spawn("delivery", social.delivery.run)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        send_away=sockets.close_user, retention_days=room.retention_days,
+        send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(
-        directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
+        directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota, visits=visits, badges=badges, social=social, keeping=keeping,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), visits=visits,
-        badges=Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory),
-        dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=directory, guests=people.sessions), keeping=keeping,
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
     )  # fmt: skip
 
 
@@ -295,10 +297,11 @@ def _socket_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms
 
 
 def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
+    social = rooms.social
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, badges=rooms.badges, dms=rooms.dms, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
+        allowances=rooms.allowances, badges=rooms.badges, interests=social.interests, matching=social.matching, pokes=social.pokes, dms=social.dms, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
         guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 

@@ -55,6 +55,8 @@ DROP INDEX message_client_msg_id_key;
 CREATE UNIQUE INDEX message_client_msg_id_key ON message (user_id, client_msg_id);
 
 CREATE INDEX limit_use_user_id_idx ON limit_use (user_id);
+CREATE INDEX poke_cafe_id_idx ON poke (cafe_id, created_at);
+CREATE INDEX dm_channel_cafe_id_idx ON dm_channel (cafe_id, created_at);
 CREATE INDEX customer_ended_at_idx ON customer (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX receipt_used_at_idx ON receipt (used_at) WHERE used_at IS NOT NULL;
 CREATE INDEX receipt_unused_idx ON receipt (expires_at) WHERE used_at IS NULL;

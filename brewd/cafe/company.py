@@ -166,6 +166,11 @@ def topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effect
     return [Reply(command.to, None, e.TopicsAnswer(room.cafe_id, room.topics.top(command.limit, now_ms)))]
 
 
+def company_query(room: Room, command: c.CompanyQuery, now_ms: int) -> list[Effect]:
+    muted = frozenset(user_id for user_id in room.mutes.users() if room.mutes.get(user_id, now_ms) is not None)
+    return [Reply(command.to, None, e.CompanyAnswer(frozenset(room.presence.seen()), muted))]
+
+
 def users_update(room: Room, action: str, member: Member, *, hidden: bool | None = None) -> list[Effect]:
     """What the others are told of a member; `hidden`: as the others saw them before."""
     return [] if (member.hidden if hidden is None else hidden) else [Broadcast(e.UsersUpdate(room.cafe_id, action, member.view, len(room.presence)))]

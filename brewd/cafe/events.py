@@ -123,6 +123,13 @@ class TopicsAnswer(Struct, frozen=True, rename="camel"):
     topics: list[TopicView]
 
 
+class CompanyAnswer(Struct, frozen=True):
+    """Ids of users: those the others see in the room, and those who are muted, in it or not."""
+
+    present: frozenset[str]
+    muted: frozenset[str]
+
+
 class MuteAnswer(Struct, frozen=True):
     """Whether somebody is muted. `reason` is as the moderator, or the rule, gave it."""
 
@@ -214,6 +221,28 @@ class DmTyping(Event, frozen=True, rename="camel"):
     droppable: ClassVar[bool] = True
     channel_id: str
     is_typing: bool
+
+
+class PokeReceived(Event, frozen=True, rename="camel"):
+    """Somebody pokes you. Nothing in it says who: it comes up to 3 s late, and names the interest only where at least two others share it."""
+
+    name: ClassVar[str] = "poke_received"
+    poke_id: str
+    shared_interest: str
+
+
+class MatchedUser(Struct, frozen=True):
+    id: str
+    username: str
+
+
+class PokeMatched(Event, frozen=True, rename="camel"):
+    """Both have poked, or one has accepted: from here on they know each other, and have a channel."""
+
+    name: ClassVar[str] = "poke_matched"
+    matched_user: MatchedUser
+    channel_id: str
+    shared_interest: str
 
 
 class Draining(Event, frozen=True, rename="camel"):

@@ -154,6 +154,10 @@ class Presence:
             for v in (member.view,)
         ]
 
+    def seen(self) -> list[str]:
+        """The ids of everybody whom the others see."""
+        return [user_id for user_id, member in self.members.items() if not member.hidden]
+
     def _seen(self) -> Iterator[Member]:
         return (member for member in self.members.values() if not member.hidden)
 

@@ -216,6 +216,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.PresenceQuery: company.presence_query,
     c.PresentQuery: company.present_query,
     c.TopicsQuery: company.topics_query,
+    c.CompanyQuery: company.company_query,
     c.Send: speaking.send,
     c.Delete: speaking.delete,
     c.Mute: moderation.mute,

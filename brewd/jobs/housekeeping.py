@@ -8,12 +8,14 @@ from brewd.cafe.directory import Directory
 from brewd.jobs.job import Job
 from brewd.jobs.scheduler import Scheduler
 from brewd.people.analytics import Analytics
+from brewd.people.badges import Badges
 from brewd.people.erasure import Erasure, SendAway
 from brewd.people.expiry import Expiry
 from brewd.people.retention import Retention
 from brewd.people.sessions import Sessions
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
+from brewd.social.pokes import Pokes
 from brewd.store.mirror import Mirror, Pipeline
 from brewd.store.postgres import Postgres
 
@@ -36,6 +38,8 @@ def housekeeping(
     rooms: Directory,
     send_away: SendAway,
     retention_days: int,
+    badges: Badges,
+    pokes: Pokes,
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
     erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=send_away)
@@ -45,6 +49,9 @@ def housekeeping(
     jobs = (
         Job("expireUsers", "0 * * * *", expiry.run),
         Job("aggregateAnalytics", "5 * * * *", analytics.run),
+        Job("expireBadges", "0 0 * * *", badges.expire),
+        Job("calculateBadges", "5 0 * * *", badges.calculate),
+        Job("expirePokes", "*/5 * * * *", pokes.expire),
         Job("purgeMessages", "30 3 * * *", retention.run),
     )
     return Housekeeping(Scheduler(jobs=jobs, pg=pg, clock=clock, ids=ids), erasure, analytics)

@@ -107,6 +107,11 @@ class Sessions:
     def unban(self, user_id: str) -> None:
         self._banned.pop(user_id, None)
 
+    def banned(self) -> list[str]:
+        """Every user who is banned at the moment, of any café."""
+        now_ms = self._clock.now_ms()
+        return [user_id for user_id, until_ms in self._banned.items() if until_ms > now_ms]
+
     async def open_staff(self, member: StaffMember) -> tuple[str, int]:
         """A login of staff: an access token and when it expires. Staff have no refresh token; they log in again."""
         now_ms = self._clock.now_ms()

@@ -16,10 +16,18 @@ WITH due AS (
     SELECT o.id AS cafe_id, date_trunc('hour', r.used_at, 'UTC') AS hour, count(*) AS joins
     FROM open o JOIN receipt r ON r.cafe_id = o.id AND r.used_at >= o.hour AND r.used_at < $3
     GROUP BY 1, 2
+), poked AS (
+    SELECT o.id AS cafe_id, date_trunc('hour', p.created_at, 'UTC') AS hour, count(*) AS pokes
+    FROM open o JOIN poke p ON p.cafe_id = o.id AND p.created_at >= o.hour AND p.created_at < $3
+    GROUP BY 1, 2
+), matched AS (
+    SELECT o.id AS cafe_id, date_trunc('hour', d.created_at, 'UTC') AS hour, count(*) AS matches
+    FROM open o JOIN dm_channel d ON d.cafe_id = o.id AND d.created_at >= o.hour AND d.created_at < $3
+    GROUP BY 1, 2
 ), counted AS (
-    INSERT INTO cafe_analytics (cafe_id, hour, messages, authors, joins)
-    SELECT cafe_id, hour, coalesce(s.messages, 0), coalesce(s.authors, 0), coalesce(j.joins, 0)
-    FROM said s FULL JOIN joined j USING (cafe_id, hour)
+    INSERT INTO cafe_analytics (cafe_id, hour, messages, authors, joins, pokes, matches)
+    SELECT cafe_id, hour, coalesce(messages, 0), coalesce(authors, 0), coalesce(joins, 0), coalesce(pokes, 0), coalesce(matches, 0)
+    FROM said FULL JOIN joined USING (cafe_id, hour) FULL JOIN poked USING (cafe_id, hour) FULL JOIN matched USING (cafe_id, hour)
     ON CONFLICT (cafe_id, hour) DO NOTHING
     RETURNING 1
 ), marked AS (

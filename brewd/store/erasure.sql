@@ -22,8 +22,15 @@ WHERE m.user_id = g.id
     AND m.id = ANY(ARRAY(SELECT f.id FROM moderation_actions f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
 -- name: erase_user_poke
-DELETE FROM poke WHERE id = ANY(ARRAY(
-    SELECT f.id FROM poke f WHERE f.from_user_id = ANY($1::uuid[]) OR f.to_user_id = ANY($1::uuid[]) LIMIT $2::integer));
+-- Those to them go; those from them stay until they are over, from nobody: one that vanished with its sender would say who that was.
+WITH few AS (
+    (SELECT f.id, true AS mine FROM poke f WHERE f.from_user_id = ANY($1::uuid[]) LIMIT $2::integer)
+    UNION ALL
+    (SELECT f.id, false FROM poke f WHERE f.to_user_id = ANY($1::uuid[]) LIMIT $2::integer)
+), sent AS (
+    UPDATE poke SET from_user_id = NULL WHERE id IN (SELECT id FROM few WHERE mine) AND id NOT IN (SELECT id FROM few WHERE NOT mine) RETURNING 1
+)
+DELETE FROM poke WHERE id IN (SELECT id FROM few WHERE NOT mine);
 
 -- name: erase_user_dm_message
 -- What a pair said goes with either of them.
@@ -39,6 +46,9 @@ DELETE FROM dm_channel WHERE id = ANY(ARRAY(
 -- The till's number stays, so that it is good for one name only.
 UPDATE receipt SET username = 'gone-' || id, items = '[]', token_hash = '', user_id = NULL WHERE user_id = ANY($1::uuid[]);
 
+-- name: erase_user_tip
+UPDATE tip SET user_id = NULL WHERE user_id = ANY($1::uuid[]);
+
 -- name: erase_user_session
 DELETE FROM session WHERE id = ANY(ARRAY(SELECT f.id FROM session f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
@@ -48,10 +58,19 @@ DELETE FROM customer WHERE id = ANY($1::uuid[]);
 
 -- name: erase_patron_customer
 -- The customers they still are stay, and are nobody's visits any more.
-UPDATE customer SET patron_id = NULL, badge_status = 'none' WHERE patron_id = ANY($1::uuid[]);
+UPDATE customer SET patron_id = NULL, badge_status = 'none', badge_until = NULL WHERE patron_id = ANY($1::uuid[]);
 
 -- name: erase_patron_moderation_actions
 UPDATE moderation_actions SET patron_id = NULL WHERE patron_id = ANY($1::uuid[]);
+
+-- name: erase_patron_tip
+DELETE FROM tip WHERE id = ANY(ARRAY(SELECT f.id FROM tip f WHERE f.patron_id = ANY($1::uuid[]) LIMIT $2::integer));
+
+-- name: erase_patron_visit
+DELETE FROM visit WHERE patron_id = ANY($1::uuid[]);
+
+-- name: erase_patron_badge
+DELETE FROM badge WHERE patron_id = ANY($1::uuid[]);
 
 -- name: erase_patron_patron
 DELETE FROM patron WHERE id = ANY($1::uuid[]);

@@ -2,18 +2,26 @@ from __future__ import annotations
 
 import pytest
 
+from brewd.people.records import Cafe
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
-from tests.people.world import World, make_world
+from tests.people.world import make_world
 from tests.social.channels import Corner
+from tests.social.world import World, make_social
 
 
 @pytest.fixture
 async def world(pg: Postgres, clock: Clock, ids: Ids) -> World:
-    return make_world(pg, clock, ids)
+    return make_social(pg, clock, ids)
 
 
 @pytest.fixture
-async def corner(world: World) -> Corner:
+async def cafe(world: World) -> Cafe:
+    return await world.people.cafe()
+
+
+@pytest.fixture
+async def corner(pg: Postgres, clock: Clock, ids: Ids) -> Corner:
+    world = make_world(pg, clock, ids)
     return Corner(world, await world.cafe())

@@ -9,7 +9,7 @@ from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from brewd.edge.http import (
+from brewd.edge.http import (  # fmt: skip
     analytics,
     auth,
     badges,
@@ -21,9 +21,12 @@ from brewd.edge.http import (
     endpoint,
     headers,
     health,
+    interests,
+    matching,
     moderation,
     openapi,
     pages,
+    pokes,
     problem,
     ratelimit,
     spam,
@@ -34,7 +37,7 @@ from brewd.edge.ws import asyncapi
 
 __all__ = ["ENDPOINTS", "Directory", "HttpParts", "Ref", "create_app"]
 
-_FEATURES: Final = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation, badges, dm)
+_FEATURES: Final = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation, badges, interests, matching, pokes, dm)
 
 ENDPOINTS: Final = tuple(endpoint for feature in _FEATURES for endpoint in feature.ENDPOINTS)
 

@@ -24,6 +24,9 @@ from brewd.people.users import Users
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.social.dm import DirectMessages
+from brewd.social.interests import Interests
+from brewd.social.matching import Matching
+from brewd.social.pokes import Pokes
 from brewd.store.postgres import Postgres
 
 
@@ -58,6 +61,9 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     dms: DirectMessages
     erasure: Erasure
     analytics: Analytics
+    interests: Interests
+    matching: Matching
+    pokes: Pokes
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

@@ -55,8 +55,8 @@ _NOTES: Final[dict[type[Struct], str]] = {
 """What the shapes of a frame do not say."""
 
 _TOLD: Final[tuple[type[e.Event], ...]] = (
-    e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Warned, e.Muted, e.Unmuted, e.BadgeAwarded, e.Draining,
-    e.DmMessage, e.DmDeleted, e.DmRead, e.DmTyping,
+    e.MessageNew, e.MessageDeleted, e.UsersUpdate, e.TypingIndicator, e.TopicsUpdate, e.Lagged, e.Warned, e.Muted, e.Unmuted, e.BadgeAwarded,
+    e.PokeReceived, e.PokeMatched, e.DmMessage, e.DmDeleted, e.DmRead, e.DmTyping, e.Draining,
 )  # fmt: skip
 
 

@@ -13,7 +13,11 @@ from brewd.edge.http.app import HttpParts, create_app
 from brewd.people.allowances import Allowances
 from brewd.people.moderation import Moderation
 from brewd.people.records import Cafe
+from brewd.social.delivery import Delivery
 from brewd.social.dm import DirectMessages
+from brewd.social.interests import Interests
+from brewd.social.matching import Matching
+from brewd.social.pokes import Pokes
 from tests.people.world import World
 
 PROBLEM = "application/problem+json"
@@ -122,6 +126,11 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=rooms, guests=world.sessions),
         erasure=world.erasure,
         analytics=world.analytics,
+        interests=Interests(pg=pg, clock=clock),
+        matching=Matching(pg=pg, clock=clock, rooms=rooms, bans=world.sessions),
+        pokes=Pokes(
+            pg=pg, clock=clock, ids=ids, rooms=rooms, bans=world.sessions, delivery=Delivery(clock=clock, notify=lambda *_: None), notify=lambda *_: None
+        ),
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,
