@@ -10,7 +10,7 @@ had in hand is found again by the night's job.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
@@ -22,7 +22,7 @@ from brewd.cafe.effects import Seen
 from brewd.cafe.events import BadgeAwarded, BadgeView, Event
 from brewd.cafe.limits import Tier
 from brewd.errors import Rejected, StoreError
-from brewd.people.awards import Awards, Done, Plan, Tip, adopt, award, facts, record, view
+from brewd.people.awards import Awards, Done, Due, Plan, Tip, adopt, award, facts, record, view
 from brewd.people.badge_rules import DAY_MS, REGULAR, SEEN_DAYS, TIPS_KEPT_MS, WINDOW_MS, Eligibility, earned, eligibility
 from brewd.people.cafes import Cafes
 from brewd.people.currencies import currency_code
@@ -39,8 +39,8 @@ log = get_logger("badges")
 
 AMOUNT_MAX_CENTS: Final = 100_000
 TICK_S: Final = 1.0
-BATCH: Final = 200
-"""Patrons judged at a time: some 5 ms of arithmetic between two turns of the event loop."""
+BATCH: Final = 100
+"""Patrons judged at a time: a few ms of arithmetic between two turns of the event loop."""
 
 PURGE_BATCH: Final = 1000
 BATCH_S: Final = 5.0
@@ -167,6 +167,10 @@ class Badges:
         for user_id in user_ids:
             self._visits.seen(Seen(user_id, self._clock.now_ms()))
 
+    def recheck(self) -> None:
+        """Somebody took badges away in Postgres, with the patron: what is known here is looked up with the next tick. Never blocks."""
+        self._unsure = True
+
     async def _catch_up(self, *, load: bool) -> None:
         """Bring Postgres up to what has ended here and, with `load`, memory up to Postgres."""
         self._unsure = False
@@ -198,7 +202,12 @@ class Badges:
         """Award what these patrons have earned; how many badges are new, and how many hold longer."""
         now_ms = self._clock.now_ms()
         rows = await self._pg.fetch("badge_facts", list(patron_ids), as_datetime(now_ms - TIPS_KEPT_MS), timeout_s=BATCH_S)
-        due = [(self._ids.uuid4(), row["id"], kind, as_datetime(end_ms)) for row in rows for kind, end_ms in earned(facts(row), now_ms).items()]
+        due: list[Due] = []
+        for row in rows:
+            held = dict(zip(row["types"], row["ends_ms"], strict=True))
+            due += [
+                (self._ids.uuid4(), row["id"], kind, as_datetime(end_ms)) for kind, end_ms in earned(facts(row), now_ms).items() if end_ms > held.get(kind, 0)
+            ]
         if not due:
             return {}
         awards: Awards = await self._stored(award, due, now_ms)
@@ -220,7 +229,10 @@ class Badges:
 
     async def _load(self) -> None:
         for at, row in enumerate(await self._pg.fetch("badge_held", as_datetime(self._clock.now_ms()), timeout_s=BATCH_S)):
-            self._show(bearer_from(row))
+            bearer = bearer_from(row)
+            before, now = self._holders.badge(bearer.user_id, None), self._show(bearer)
+            if before != now.badge:
+                self._told(now)
             if not at % BATCH:
                 await trio.lowlevel.checkpoint()
 
@@ -234,20 +246,22 @@ class Badges:
             raise
 
     def _tell(self, awards: Awards) -> None:
-        bearers = [(row["patron_id"], bearer_from(row)) for row in awards.bearers]
+        bearers = defaultdict[str, list[Bearer]](list)
+        for row in awards.bearers:
+            bearers[row["patron_id"]].append(bearer_from(row))
         for row in awards.changed:
-            for patron_id, bearer in bearers:
-                if patron_id != row["patron_id"]:
-                    continue
+            for bearer in bearers[row["patron_id"]]:
                 if row["type"] == REGULAR:
                     self._changed(bearer)
                 if row["fresh"]:
                     self._rooms.notify(bearer.cafe_id, bearer.user_id, BadgeAwarded(view(row)))
 
     def _changed(self, bearer: Bearer) -> None:
-        now = self._show(bearer)
+        self._told(self._show(bearer))
+
+    def _told(self, bearer: Bearer) -> None:
         for listener in self.on_change:
-            listener(now)
+            listener(bearer)
 
     def _show(self, bearer: Bearer) -> Bearer:
         """As Postgres had it a moment ago; how it is now, for an answer that was overtaken by another takes nothing back."""

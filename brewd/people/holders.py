@@ -48,9 +48,9 @@ class Holders:
         return bearer.badge if bearer.until_ms > self._clock.now_ms() else None
 
     def hold(self, bearer: Bearer) -> None:
-        """They have this badge from now on, until it ends. What says less than is known says nothing."""
+        """They have this badge from now on, until it ends. What ends earlier than what is known is older, unless it says that it was taken away."""
         known = self._held.get(bearer.user_id)
-        if known is not None and known.until_ms >= bearer.until_ms:
+        if known is not None and (bearer.until_ms, bearer.badge is None) <= (known.until_ms, known.badge is None):
             return
         self._held[bearer.user_id] = bearer
         heapq.heappush(self._ends, (bearer.until_ms, bearer.user_id))

@@ -120,7 +120,8 @@ WHERE id > $1 AND (EXISTS (SELECT 1 FROM visit v WHERE v.patron_id = p.id) OR EX
 ORDER BY id LIMIT $2;
 
 -- name: badge_facts
-SELECT p.id::text, f.timezone, v.days, v.early, v.late, v.matches,
+-- Of each patron: tips, days, and until when they have which badge, in ms.
+SELECT p.id::text, f.timezone, v.days, v.early, v.late, v.matches, h.types, h.ends_ms,
     ARRAY(SELECT (extract(epoch FROM t.at) * 1000)::bigint FROM tip t WHERE t.patron_id = p.id AND t.at > $2 ORDER BY t.at) AS tips_ms
 FROM patron p
 JOIN cafe f ON f.id = p.cafe_id
@@ -129,4 +130,21 @@ CROSS JOIN LATERAL (
         coalesce(array_agg(late ORDER BY day), '{}') AS late, coalesce(array_agg(matches ORDER BY day), '{}') AS matches
     FROM visit WHERE patron_id = p.id
 ) AS v
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(type), '{}') AS types, coalesce(array_agg((extract(epoch FROM expires_at) * 1000)::bigint), '{}') AS ends_ms
+    FROM badge WHERE patron_id = p.id
+) AS h
 WHERE p.id = ANY ($1::uuid[]);
+
+-- name: erase_user_tip
+-- That it was given stays with the patron.
+UPDATE tip SET user_id = NULL WHERE id = ANY (ARRAY(SELECT f.id FROM tip f WHERE f.user_id = ANY ($1::uuid[]) LIMIT $2::integer));
+
+-- name: erase_patron_tip
+DELETE FROM tip WHERE id = ANY (ARRAY(SELECT f.id FROM tip f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer));
+
+-- name: erase_patron_visit
+DELETE FROM visit WHERE (patron_id, day) IN (SELECT f.patron_id, f.day FROM visit f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer);
+
+-- name: erase_patron_badge
+DELETE FROM badge WHERE (patron_id, type) IN (SELECT f.patron_id, f.type FROM badge f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer);

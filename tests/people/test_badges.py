@@ -458,6 +458,31 @@ async def test_with_the_patron_everything_of_theirs_goes(world: World) -> None:
     assert [await counted(world, table) for table in ("tip", "visit", "badge")] == [0, 0, 0]
 
 
+async def test_who_stays_when_their_patron_is_erased_has_no_badge(world: World) -> None:
+    cafe = await world.cafe()
+    ann = await world.join(cafe)
+    await regular(world, cafe, ann.user.id)
+    seen: list[Bearer] = []
+    world.badges.on_change.append(seen.append)
+
+    async def erase(tx: Any) -> None:
+        ids = [(await tx._connection.fetchrow("SELECT id FROM patron"))[0]]
+        for name in ("erase_patron_tip", "erase_patron_visit", "erase_patron_badge"):
+            await tx.execute(name, ids, 500)
+        await tx.script("UPDATE customer SET patron_id = NULL, badge_status = 'none'")
+        await tx.script("DELETE FROM patron")
+
+    await world.pg.transaction(erase)
+    world.badges.recheck()
+    await world.badges.tick()
+    assert (badge_now(world, ann), world.rooms.badges[-1], [one.badge for one in seen]) == (None, (ann.user.id, None), [None])
+    again = make_world(world.pg, world.clock, world.ids)
+    await again.badges.warm()
+    assert again.sessions.holders.badge(ann.user.id, "regular") is None
+    assert (await regular(world, cafe, ann.user.id)).eligibility.tips_in_window == 5
+    assert badge_now(world, ann) == "regular"
+
+
 # Who holds one, in memory
 
 
