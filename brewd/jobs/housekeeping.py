@@ -43,6 +43,7 @@ def housekeeping(
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
     erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=send_away)
+    erasure.on_patrons.append(badges.recheck)
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
     analytics = Analytics(pg=pg, replica=replica, clock=clock)
     retention = Retention(pg=pg, clock=clock, rooms=rooms, days=retention_days)

@@ -110,6 +110,8 @@ class Erasure:
         self._send_away = send_away
         self._of_user = _statements(pg.queries, "user")
         self._of_patron = _statements(pg.queries, "patron")
+        self.on_patrons: list[Callable[[], object]] = []
+        """Told when patrons were erased, and what they had with them. Must not block."""
         self._owed: dict[str, tuple[Gone, Sequence[str]]] = {}
 
     async def user(self, user_id: str, cafe_id: str) -> Receipt:
@@ -171,7 +173,10 @@ class Erasure:
     async def patrons(self, patron_ids: Sequence[str], rest_s: float = 0.0) -> dict[str, int]:
         """Erase these patrons, at most `ROWS_MAX`; rows by table."""
         people = [Gone(patron_id, "", 0, patron_id) for patron_id in patron_ids]
-        return {table: await self._in_batches(name, arity, people, rest_s) for table, name, arity in self._of_patron}
+        tables = {table: await self._in_batches(name, arity, people, rest_s) for table, name, arity in self._of_patron}
+        for told in self.on_patrons if people else ():
+            told()
+        return tables
 
     async def pay(self) -> None:
         """Remove the keys of those who were erased while Redis was away, if it is back."""

@@ -135,16 +135,3 @@ CROSS JOIN LATERAL (
     FROM badge WHERE patron_id = p.id
 ) AS h
 WHERE p.id = ANY ($1::uuid[]);
-
--- name: erase_user_tip
--- That it was given stays with the patron.
-UPDATE tip SET user_id = NULL WHERE id = ANY (ARRAY(SELECT f.id FROM tip f WHERE f.user_id = ANY ($1::uuid[]) LIMIT $2::integer));
-
--- name: erase_patron_tip
-DELETE FROM tip WHERE id = ANY (ARRAY(SELECT f.id FROM tip f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer));
-
--- name: erase_patron_visit
-DELETE FROM visit WHERE (patron_id, day) IN (SELECT f.patron_id, f.day FROM visit f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer);
-
--- name: erase_patron_badge
-DELETE FROM badge WHERE (patron_id, type) IN (SELECT f.patron_id, f.type FROM badge f WHERE f.patron_id = ANY ($1::uuid[]) LIMIT $2::integer);

@@ -47,7 +47,8 @@ DELETE FROM dm_channel WHERE id = ANY(ARRAY(
 UPDATE receipt SET username = 'gone-' || id, items = '[]', token_hash = '', user_id = NULL WHERE user_id = ANY($1::uuid[]);
 
 -- name: erase_user_tip
-UPDATE tip SET user_id = NULL WHERE user_id = ANY($1::uuid[]);
+-- That it was given stays with the patron.
+UPDATE tip SET user_id = NULL WHERE id = ANY(ARRAY(SELECT f.id FROM tip f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
 -- name: erase_user_session
 DELETE FROM session WHERE id = ANY(ARRAY(SELECT f.id FROM session f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));

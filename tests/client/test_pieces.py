@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from brewd.client import Client, Joined, Lagged, MessageNew, Rejected, ServerError, SessionOver, Unknown, Unreachable
+from brewd.client import Client, DmMessage, DmRead, DmTyping, Joined, Lagged, MessageNew, Rejected, ServerError, SessionOver, Unknown, Unreachable
 from brewd.client.events import Reply, decode
 from brewd.client.http import plain_url
 from brewd.client.inbox import Inbox
@@ -88,6 +88,21 @@ def test_fields_and_events_of_a_newer_server_are_tolerated() -> None:
     event = decode(msgspec.json.encode({"event": "message:new", "shiny": 1, "data": {"message": message(1) | {"mood": "☕"}, "clientMsgId": "k"}}))
     assert isinstance(event, MessageNew)
     assert event.client_msg_id == "k"
+    direct = {
+        "id": "d",
+        "channelId": "c",
+        "seq": 1,
+        "userId": "u",
+        "username": "ann",
+        "content": "Hi",
+        "createdAt": "2026-11-22T10:00:00.000Z",
+        "deleted": False,
+    }
+    event = decode(msgspec.json.encode({"event": "dm_message", "data": {"channelId": "c", "message": direct, "clientMsgId": "k"}}))
+    assert isinstance(event, DmMessage)
+    assert (event.channel_id, event.message.content, event.message.deleted, event.client_msg_id) == ("c", "Hi", False, "k")
+    assert decode('{"event":"dm:read","data":{"channelId":"c","seq":3,"unread":1}}') == DmRead(channel_id="c", seq=3, unread=1)
+    assert decode('{"event":"dm:typing","data":{"channelId":"c","isTyping":true}}') == DmTyping(channel_id="c", is_typing=True)
     assert decode('{"event":"lagged","data":{"from":3,"to":9}}') == Lagged(first=3, last=9)
     assert decode('{"event":"error","data":{"code":"invalid_request","detail":"d"}}') == ServerError(code="invalid_request", detail="d")
     assert decode('{"event":"error","ref":"7","data":{"code":"muted"}}') == Reply("7", msgspec.Raw(b'{"code":"muted"}'), {"code": "muted"})

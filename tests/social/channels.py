@@ -14,11 +14,12 @@ from brewd.cafe.spam import Violation
 from brewd.errors import Rejected, StoreError
 from brewd.people.records import Cafe
 from brewd.people.tokens import Identity
-from brewd.runtime.clock import rfc3339
+from brewd.runtime.clock import Clock, rfc3339
+from brewd.runtime.ids import Ids
 from brewd.social.dm import DirectMessages
 from brewd.store.pool import Tx
 from brewd.store.postgres import Postgres
-from tests.people.world import World
+from tests.people.world import World, make_world
 
 FAR_MS = 2**60
 
@@ -136,3 +137,8 @@ class Corner:
     async def channel(self, one: Identity, other: Identity) -> str:
         world = self.world
         return await open_channel(world.pg, self.cafe.id, one.user_id, other.user_id, id=world.ids.uuid7(), at_ms=world.clock.now_ms())
+
+
+async def open_corner(pg: Postgres, clock: Clock, ids: Ids) -> Corner:
+    world = make_world(pg, clock, ids)
+    return Corner(world, await world.cafe())

@@ -6,8 +6,6 @@ from brewd.people.records import Cafe
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
-from tests.people.world import make_world
-from tests.social.channels import Corner
 from tests.social.world import World, make_social
 
 
@@ -19,9 +17,3 @@ async def world(pg: Postgres, clock: Clock, ids: Ids) -> World:
 @pytest.fixture
 async def cafe(world: World) -> Cafe:
     return await world.people.cafe()
-
-
-@pytest.fixture
-async def corner(pg: Postgres, clock: Clock, ids: Ids) -> Corner:
-    world = make_world(pg, clock, ids)
-    return Corner(world, await world.cafe())

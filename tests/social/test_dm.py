@@ -16,12 +16,20 @@ from brewd.cafe.spam import Violation
 from brewd.errors import Rejected, StoreError
 from brewd.people.tokens import Identity
 from brewd.runtime.bridge import Bridge
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
 from brewd.social.dm import SEND_S, Sent
 from brewd.social.turns import UNSURE_MAX, Turns
+from brewd.store.postgres import Postgres
 from tests.patience import PATIENCE
-from tests.social.channels import Corner, run_sql
+from tests.social.channels import Corner, open_corner, run_sql
 
 NOBODY = "01900000-0000-7000-8000-00000000dead"
+
+
+@pytest.fixture
+async def corner(pg: Postgres, clock: Clock, ids: Ids) -> Corner:
+    return await open_corner(pg, clock, ids)
 
 
 @pytest.fixture

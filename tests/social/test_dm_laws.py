@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ from msgspec import UNSET, Struct
 from brewd.cafe.events import DmDeleted, DmMessage, DmRead
 from brewd.errors import Rejected, StoreError
 from brewd.people.tokens import Identity
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+from brewd.store.postgres import Postgres
 from brewd.store.records import DirectMessage
-from tests.social.channels import Corner
+from tests.social.channels import Corner, open_corner
 
 Step = tuple[str, int, str | None, int | None]
 
@@ -168,6 +172,11 @@ class Model:
     def same(self, message: DirectMessage, line: Line) -> None:
         assert (message.id, message.user_id, message.deleted) == (line.id, self.people[line.author].user_id, line.deleted)
         assert message.content == ("" if line.deleted else line.content)
+
+
+@pytest.fixture
+async def corner(pg: Postgres, clock: Clock, ids: Ids) -> Corner:
+    return await open_corner(pg, clock, ids)
 
 
 async def test_the_laws_of_a_channel(corner: Corner) -> None:

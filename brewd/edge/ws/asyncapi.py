@@ -108,6 +108,7 @@ _DESCRIPTION: Final = (
     "with 1001 too, which browsers send for a page that is left or reloaded, the user stays for the grace time (30 s unless configured otherwise), and a return within it is silent to the others. "
     "A join answer lists at most 500 users; `userCount` counts them all. Its `deleted` names messages up to `since` that were deleted meanwhile. "
     "What HTTP can do for a guest beside the room can be asked for by a frame with the name of the call; its `data` is everything the route takes, and the reply what the route answers. "
+    "`dm_message` comes in the `seq` order of its channel, on every socket of both, in the room or not; what came while nobody was connected is found with `dm:messages`. "
     "Frames over the limit of a socket (20 a second by default) are not looked at: with a `ref` they are answered `rate_limited` with `retryAfterMs`, without one they are dropped. "
     "What the others are told of one user (coming, typing, a status) may be 30 things at once and one more a second; after that a `join:cafe` or `presence:update` is "
     "answered `rate_limited` with `retryAfterMs`, and typing is not told. "

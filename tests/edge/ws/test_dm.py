@@ -187,7 +187,7 @@ async def test_both_at_once_on_many_sockets_hear_everything_in_one_order(house: 
 # Who may not
 
 
-CALLS = (
+CALLS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("dm:messages", "GET", "/api/dm/{channelId}/messages", {}),
     ("dm:send", "POST", "/api/dm/{channelId}/messages", {"content": "Let me in"}),
     ("dm:read", "PUT", "/api/dm/{channelId}/read", {"seq": 1}),
