@@ -137,7 +137,9 @@ class Scheduler:
             ended_ms = self._clock.now_ms()
             with trio.CancelScope(shield=True):
                 await self._end(run, outcome, detail)
-        log.info("job_done", job=job.name, outcome=outcome, took_s=(ended_ms - run.started_ms) / 1000, **{f"did_{name}": count for name, count in detail.items()})
+        log.info(
+            "job_done", job=job.name, outcome=outcome, took_s=(ended_ms - run.started_ms) / 1000, **{f"did_{name}": count for name, count in detail.items()}
+        )
         return Run(run.id, run.job, run.due_ms, run.started_ms, ended_ms, outcome, detail)
 
     async def _outcome(self, job: Job) -> tuple[Outcome, Mapping[str, Any]]:

@@ -318,8 +318,8 @@ async def test_an_open_room_is_asked_until_nothing_of_theirs_is_on_its_way(world
             assert await world.pg.fetchrow("customer_by_id", ann.user.id) is not None
             return Answer(max(0, 3 - len(asked)))
 
-    world.rooms.is_open = lambda _: True  # type: ignore[method-assign]
-    world.rooms.ref = lambda _: Open()  # type: ignore[method-assign, assignment, return-value]
+    world.rooms.is_open = lambda cafe_id: True  # type: ignore[method-assign]
+    world.rooms.ref = lambda cafe_id: Open()  # type: ignore[method-assign, assignment, return-value]
     await erasure.user(ann.user.id, cafe.id)
     assert len(asked) == 3
     ((cafe_id, told),) = world.rooms.orders
