@@ -252,7 +252,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        send_away=sockets.close_user, retention_days=room.retention_days,
+        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(

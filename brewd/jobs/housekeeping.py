@@ -12,6 +12,7 @@ from brewd.people.erasure import Erasure, SendAway
 from brewd.people.expiry import Expiry
 from brewd.people.retention import Retention
 from brewd.people.sessions import Sessions
+from brewd.people.standings import Decisions
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.store.mirror import Mirror, Pipeline
@@ -34,11 +35,12 @@ def housekeeping(
     ids: Ids,
     sessions: Sessions,
     rooms: Directory,
+    decisions: Decisions,
     send_away: SendAway,
     retention_days: int,
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
-    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=send_away)
+    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, send_away=send_away)
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
     analytics = Analytics(pg=pg, replica=replica, clock=clock)
     retention = Retention(pg=pg, clock=clock, rooms=rooms, days=retention_days)

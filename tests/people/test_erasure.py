@@ -21,7 +21,7 @@ from brewd.store.mirror import Mirror
 from brewd.store.pool import Tx
 from brewd.store.postgres import Postgres
 from brewd.store.redis import Redis
-from tests.people.world import World, make_world
+from tests.people.world import NoDecisions, World, make_world
 from tests.traces import in_postgres, in_redis
 
 PERSONAL = re.compile(r"user|patron|author(_id)?$")
@@ -52,7 +52,7 @@ def flaky(redis: Redis) -> Flaky:
 @pytest.fixture
 def erasure(world: World, flaky: Flaky) -> Erasure:
     return Erasure(
-        pg=world.pg, redis=flaky, mirror=Mirror(redis=flaky, name="x"), clock=world.clock, ids=world.ids, sessions=world.sessions, rooms=world.rooms,
+        pg=world.pg, redis=flaky, mirror=Mirror(redis=flaky, name="x"), clock=world.clock, ids=world.ids, sessions=world.sessions, rooms=world.rooms, decisions=NoDecisions(),
         send_away=world.rooms.send_away,
     )  # fmt: skip
 
