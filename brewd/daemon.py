@@ -266,7 +266,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     root.spawn("delivery", social.delivery.run)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes,
+        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(

@@ -13,6 +13,7 @@ from brewd.people.erasure import Erasure, SendAway
 from brewd.people.expiry import Expiry
 from brewd.people.retention import Retention
 from brewd.people.sessions import Sessions
+from brewd.people.standings import Decisions
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.social.pokes import Pokes
@@ -36,13 +37,14 @@ def housekeeping(
     ids: Ids,
     sessions: Sessions,
     rooms: Directory,
+    decisions: Decisions,
     send_away: SendAway,
     retention_days: int,
     badges: Badges,
     pokes: Pokes,
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
-    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=send_away)
+    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, send_away=send_away)
     erasure.on_patrons.append(badges.recheck)
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
     analytics = Analytics(pg=pg, replica=replica, clock=clock)

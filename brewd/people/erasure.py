@@ -24,6 +24,7 @@ from brewd.cafe.ref import CafeRef
 from brewd.errors import Rejected, StoreError
 from brewd.people.join import patron_hash
 from brewd.people.sessions import Sessions, erased_hash
+from brewd.people.standings import Decisions
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
@@ -98,7 +99,8 @@ class Erasure:
     """See the module. `send_away` closes sockets. Everything raises `StoreError` when Postgres does not answer, and can then be done again."""
 
     def __init__(
-        self, *, pg: Postgres, redis: Pipeline, mirror: Mirror, clock: Clock, ids: Ids, sessions: Sessions, rooms: Rooms, send_away: SendAway
+        self, *, pg: Postgres, redis: Pipeline, mirror: Mirror, clock: Clock, ids: Ids, sessions: Sessions, rooms: Rooms, decisions: Decisions,
+        send_away: SendAway,
     ) -> None:  # fmt: skip
         self._pg = pg
         self._redis = redis
@@ -107,6 +109,7 @@ class Erasure:
         self._ids = ids
         self._sessions = sessions
         self._rooms = rooms
+        self._decisions = decisions
         self._send_away = send_away
         self._of_user = _statements(pg.queries, "user")
         self._of_patron = _statements(pg.queries, "patron")
@@ -149,7 +152,7 @@ class Erasure:
             if table not in spared:
                 tables[table] += await self._in_batches(name, arity, people, rest_s)
         await self._redone(rooms, wrote=tables["message"] > 0)
-        keys = await self._unwritten([(gone, logins.get(gone.id, ())) for gone in people], rest_s)
+        keys = await self._unwritten([(gone, logins.get(gone.id, ())) for gone in people])
         return Receipt(dict(tables), keys)
 
     async def log_of(self, user_ids: Sequence[str], rest_s: float = 0.0) -> int:
@@ -182,7 +185,7 @@ class Erasure:
         """Remove the keys of those who were erased while Redis was away, if it is back."""
         while self._owed:
             batch = [self._owed[user_id] for user_id in list(self._owed)[:ROWS_MAX]]
-            if await self._unwritten(batch, 0.0) is None:
+            if await self._unwritten(batch) is None:
                 return
             for gone, _ in batch:
                 self._owed.pop(gone.id, None)
@@ -201,13 +204,14 @@ class Erasure:
             self._send_away(gone.id, close.code, close.reason)
 
     async def _forgotten(self, rooms: Mapping[str, c.Forget]) -> None:
-        """Return when no open room knows them, and nothing they said is on its way any more. Raises `StoreError` when that takes too long."""
+        """Return when no open room knows them, and nothing they said, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""
         for cafe_id, command in rooms.items():
             with trio.move_on_after(ARRIVE_S) as scope:
                 while self._rooms.is_open(cafe_id) and await self._on_the_way(cafe_id, command):
                     await trio.sleep(0.02)
             if scope.cancelled_caught:
                 raise StoreError("what somebody said is still on its way to Postgres")
+            await self._decisions.settled(cafe_id)
 
     async def _on_the_way(self, cafe_id: str, command: c.Forget) -> int:
         try:
@@ -238,11 +242,12 @@ class Erasure:
         while True:
             touched = await self._pg.count(name, *arguments[:arity])
             total += touched
-            await trio.sleep(rest_s)
-            if touched < ROWS_MAX:
+            if touched:
+                await trio.sleep(rest_s)
+            if touched < ROWS_MAX or arity < 2:  # what has no bound of its own is bounded by the people
                 return total
 
-    async def _unwritten(self, people: Sequence[tuple[Gone, Sequence[str]]], rest_s: float) -> dict[str, int] | None:
+    async def _unwritten(self, people: Sequence[tuple[Gone, Sequence[str]]]) -> dict[str, int] | None:
         """Remove their keys; how many there were of each pattern. None when Redis does not answer: then it is owed."""
         removed: Counter[str] = Counter()
         for at in range(0, len(people), NAMES_AT_ONCE):
@@ -258,7 +263,6 @@ class Erasure:
                     self._owed[gone.id] = (gone, sessions)
                 return None
             removed.update(dict(zip(names, map(int, counts), strict=True)))
-            await trio.sleep(rest_s)
         return dict(removed)
 
 

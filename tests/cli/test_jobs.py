@@ -63,7 +63,9 @@ def test_an_erasure_prints_what_went_where(brewd: Brewd, cafe: str) -> None:
 
 
 def test_a_patron_is_erased_by_the_key_on_stdin(brewd: Brewd, dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
-    receipt, cafe = dev.demo["receipts"][0], dev.demo["cafe"]["id"]
+    cafe, staff = dev.demo["cafe"]["id"], dev.demo["staff"]
+    _, login = post(dev, "/api/auth/staff/login", {"cafeId": cafe, "name": staff["name"], "password": staff["password"]})
+    _, receipt = post(dev, "/api/auth/barista/generate-username", {"cafeId": cafe, "receiptId": "for-a-patron"}, login["accessToken"])
     _, joined = post(dev, "/api/auth/join", {"cafeId": cafe, "username": receipt["username"], "joinToken": receipt["joinToken"]})
     key = joined.get("patronKey", "")
 

@@ -21,7 +21,7 @@ from brewd.store.mirror import Mirror
 from brewd.store.pool import Tx
 from brewd.store.postgres import Postgres
 from brewd.store.redis import Redis
-from tests.people.world import World, make_world
+from tests.people.world import NoDecisions, World, make_world
 from tests.traces import in_postgres, in_redis
 
 PERSONAL = re.compile(r"user|patron|author(_id)?$")
@@ -52,7 +52,7 @@ def flaky(redis: Redis) -> Flaky:
 @pytest.fixture
 def erasure(world: World, flaky: Flaky) -> Erasure:
     return Erasure(
-        pg=world.pg, redis=flaky, mirror=Mirror(redis=flaky, name="x"), clock=world.clock, ids=world.ids, sessions=world.sessions, rooms=world.rooms,
+        pg=world.pg, redis=flaky, mirror=Mirror(redis=flaky, name="x"), clock=world.clock, ids=world.ids, sessions=world.sessions, rooms=world.rooms, decisions=NoDecisions(),
         send_away=world.rooms.send_away,
     )  # fmt: skip
 
@@ -318,8 +318,8 @@ async def test_an_open_room_is_asked_until_nothing_of_theirs_is_on_its_way(world
             assert await world.pg.fetchrow("customer_by_id", ann.user.id) is not None
             return Answer(max(0, 3 - len(asked)))
 
-    world.rooms.is_open = lambda _: True  # type: ignore[method-assign]
-    world.rooms.ref = lambda _: Open()  # type: ignore[method-assign, assignment, return-value]
+    world.rooms.is_open = lambda cafe_id: True  # type: ignore[method-assign]
+    world.rooms.ref = lambda cafe_id: Open()  # type: ignore[method-assign, assignment, return-value]
     await erasure.user(ann.user.id, cafe.id)
     assert len(asked) == 3
     ((cafe_id, told),) = world.rooms.orders

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 from trio.testing import MockClock
 
 from brewd.cafe.commands import Discard
@@ -20,16 +19,18 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def retention(world: World) -> Retention:
-    return Retention(pg=world.pg, clock=world.clock, rooms=world.rooms, days=7)
+    return Retention(pg=world.pg, clock=world.clock, rooms=world.rooms, days=7, rest_s=0)
 
 
 async def said(world: World, cafe: Cafe, *ages_days: float) -> None:
     """Messages that are so old, numbered from 1."""
 
+    now_ms = world.clock.now_ms()
+
     async def work(tx: Tx) -> None:
         await tx._connection.executemany(
             "INSERT INTO message (cafe_id, seq, id, user_id, username, content, created_at) VALUES ($1, $2, gen_random_uuid(), $1, 'x', 'y', $3)",
-            [(cafe.id, seq, as_datetime(world.clock.now_ms() - int(age * DAY_MS))) for seq, age in enumerate(ages_days, 1)],
+            [(cafe.id, seq, as_datetime(now_ms - int(age * DAY_MS))) for seq, age in enumerate(ages_days, 1)],
         )
 
     await world.pg.transaction(work)
@@ -39,44 +40,28 @@ async def left(world: World, cafe: Cafe) -> list[int]:
     return [row["seq"] for row in await world.pg.fetch("message_after", cafe.id, 0, 5000)]
 
 
-async def run(retention: Retention, mock_clock: MockClock) -> dict[str, int]:
-    """The pauses are waited for on the test's clock."""
-    done: dict[str, int] = {}
-
-    async def work() -> None:
-        done.update(await retention.run())
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
-        while True:
-            await trio.lowlevel.checkpoint()
-            mock_clock.jump(0.001)
-    return done
-
-
 async def test_each_cafe_keeps_its_messages_for_as_long_as_it_says(world: World, retention: Retention, mock_clock: MockClock) -> None:
     usual, short, long = await world.cafe(), await world.cafe(retention_days=1), await world.cafe(retention_days=30)
     for cafe in (usual, short, long):
         await said(world, cafe, 40, 8, 7.001, 6.9, 2, 0.5)
-    done = await run(retention, mock_clock)
+    done = await retention.run()
     assert done == {"cafes": 3, "messages": 3 + 5 + 1}
     assert [await left(world, cafe) for cafe in (usual, short, long)] == [[4, 5, 6], [6], [2, 3, 4, 5, 6]]
     assert {cafe_id for cafe_id, _ in world.rooms.orders} == {usual.id, short.id, long.id}
-    assert (await retention.run()) == {"cafes": 0, "messages": 0}
+    assert await retention.run() == {"cafes": 0, "messages": 0}
 
 
 async def test_an_open_room_is_told(world: World, retention: Retention, mock_clock: MockClock) -> None:
     cafe = await world.cafe()
     await said(world, cafe, 8)
-    await run(retention, mock_clock)
+    await retention.run()
     assert world.rooms.orders == [(cafe.id, Discard(rfc3339(START_MS - 7 * DAY_MS)))]
 
 
 async def test_many_go_in_batches_and_no_gap_is_left_among_the_rest(world: World, retention: Retention, mock_clock: MockClock) -> None:
     cafe = await world.cafe()
     await said(world, cafe, *[9] * 1100, 1, 9, 1)  # a clock that ran backwards
-    assert await run(retention, mock_clock) == {"cafes": 1, "messages": 1100}
+    assert await retention.run() == {"cafes": 1, "messages": 1100}
     assert await left(world, cafe) == [1101, 1102, 1103]
 
 

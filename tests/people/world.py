@@ -71,6 +71,12 @@ class NoRedis:
         return [0] * len(commands)
 
 
+class NoDecisions:
+    """Nothing waits to be written down."""
+
+    async def settled(self, cafe_id: str) -> None: ...
+
+
 class World(Struct, frozen=True, kw_only=True):
     pg: Postgres
     clock: Clock
@@ -142,6 +148,7 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
             ids=ids,
             sessions=sessions,
             rooms=rooms,
+            decisions=NoDecisions(),
             send_away=rooms.send_away,
         ),
         analytics=Analytics(pg=pg, replica=pg, clock=clock),

@@ -11,9 +11,10 @@ from brewd.edge.http.endpoint import STAFF, Call, Endpoint
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.shapes import Time
 from brewd.people.analytics import Hour
+from brewd.people.records import invalid
 from brewd.runtime.clock import as_ms, rfc3339
 
-_When = Annotated[datetime, Meta(tz=True, description="RFC 3339, with its offset from UTC")]
+_When = Annotated[str, Meta(description="RFC 3339, with its offset from UTC", extra_json_schema={"format": "date-time"})]
 
 
 class AnalyticsQuery(Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -41,11 +42,19 @@ class AnalyticsAnswer(Struct, frozen=True):
 
 async def show(parts: HttpParts, call: Call[Any, AnalyticsQuery]) -> AnalyticsAnswer:
     cafe_id, asked = call.own_cafe(call.ids["cafeId"]), call.query
-    return AnalyticsAnswer([_shape(hour) for hour in await parts.analytics.rows(cafe_id, _ms(asked.from_), _ms(asked.to))])
+    return AnalyticsAnswer([_shape(hour) for hour in await parts.analytics.rows(cafe_id, _ms("from", asked.from_), _ms("to", asked.to))])
 
 
-def _ms(when: datetime | None) -> int | None:
-    return None if when is None else as_ms(when)
+def _ms(path: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text.upper().replace(" ", "+"))  # a plus in a query is read as a space
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None or not 1971 <= when.year <= 9000:
+        raise invalid(path, "must be a time like 2026-11-22T10:00:00Z")
+    return as_ms(when)
 
 
 def _shape(hour: Hour) -> HourShape:
