@@ -4,7 +4,7 @@
 ALTER TABLE customer ADD COLUMN interests_at timestamptz;
 
 CREATE INDEX customer_interests_idx ON customer USING gin (interests) WHERE ended_at IS NULL;
-CREATE INDEX customer_live_idx ON customer (cafe_id, expires_at) WHERE ended_at IS NULL;
+CREATE INDEX customer_discover_idx ON customer (cafe_id) WHERE ended_at IS NULL AND poke_enabled;
 
 -- One that is open is pending and not past expires_at.
 -- to_user_id has no foreign key, since a poke to somebody who does not exist has to look like any other to its sender; it goes with its
