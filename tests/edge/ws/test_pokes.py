@@ -143,7 +143,7 @@ async def test_a_muted_guest_pokes_nobody(house: House, cafe: Cafe) -> None:
 async def test_staff_and_strangers_are_told_the_same_by_every_route_and_event(house: House, cafe: Cafe, event: str) -> None:
     method, path, body = ROUTES[event]
     for role in ("barista", "moderator"):
-        staff = house.staff(cafe, role)  # type: ignore[arg-type]
+        staff = house.staff(cafe, role)
         answer = await house.api(method, path, body, by=staff)
         assert (answer.status, answer.json["code"]) == (403, "forbidden")
         refusal = await (await house.connect(staff)).refused(event, body or {})
