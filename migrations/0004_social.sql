@@ -4,11 +4,12 @@
 ALTER TABLE customer ADD COLUMN interests_at timestamptz;
 
 CREATE INDEX customer_interests_idx ON customer USING gin (interests) WHERE ended_at IS NULL;
-CREATE INDEX customer_live_idx ON customer (cafe_id, expires_at) WHERE ended_at IS NULL;
+CREATE INDEX customer_discover_idx ON customer (cafe_id) WHERE ended_at IS NULL AND poke_enabled;
 
 -- One that is open is pending and not past expires_at.
 -- to_user_id has no foreign key, since a poke to somebody who does not exist has to look like any other to its sender; it goes with its
--- recipient all the same (see the trigger). One whose sender is gone stays until it is over, without a name: if it vanished with them, it would say who it was from.
+-- recipient all the same (see the trigger). One whose sender is gone stays until it is over, without a name, and without an interest that
+-- only they may have had: if it vanished with them, it would say who it was from.
 -- deliver_at NULL: it is never shown to whom it is addressed, who was not to be reached. crowd: its interest was common enough to be named.
 CREATE TABLE poke (
     id               uuid PRIMARY KEY,
@@ -34,6 +35,7 @@ CREATE INDEX poke_expires_at_idx ON poke (expires_at);
 CREATE FUNCTION poke_to_the_gone() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM poke USING gone WHERE poke.to_user_id = gone.id;
+    UPDATE poke SET shared_interest = '' WHERE from_user_id IS NULL AND NOT crowd AND shared_interest <> '';
     RETURN NULL;
 END
 $$;

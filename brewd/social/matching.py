@@ -9,6 +9,9 @@ Owns these orders, one for each session, in memory and bounded: the longest unus
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 from uuid import UUID
 
@@ -85,9 +88,9 @@ class Matching:
 
     async def _order(self, who: Identity, own: list[str], around: Company) -> _Order:
         now_ms = self._clock.now_ms()
-        present = list(around.present)
-        ids = await self._pg.fetchval("discover_order", who.cafe_id, who.user_id, own, as_datetime(now_ms), present, around.barred)
-        order = _Order(b"".join(id.bytes for id in ids), now_ms + KEPT_MS)
+        row = await self._pg.fetchrow("discover_order", who.cafe_id, who.user_id, own, as_datetime(now_ms))
+        assert row is not None
+        order = _Order(b"".join(_online_first(row["ids"], row["shared"], around)), now_ms + KEPT_MS)
         self._forget(who.session_id)
         self._orders[who.session_id] = order
         self._kept += len(order)
@@ -103,3 +106,17 @@ class Matching:
         order = self._orders.pop(session_id, None)
         if order is not None:
             self._kept -= len(order)
+
+
+def _online_first(ids: Iterable[UUID], shared: Iterable[int], around: Company) -> Iterator[bytes]:
+    """The ids, packed, without those who are barred; of those who share as much as each other, those who are in the room come first."""
+    barred = frozenset(around.barred)
+    for _, alike in groupby(zip(shared, ids, strict=True), key=itemgetter(0)):
+        away: list[bytes] = []
+        for _, id in alike:
+            user_id = str(id)
+            if user_id in around.present:
+                yield id.bytes
+            elif user_id not in barred:
+                away.append(id.bytes)
+        yield from away

@@ -68,10 +68,10 @@ UPDATE moderation_actions SET patron_id = NULL WHERE patron_id = ANY($1::uuid[])
 DELETE FROM tip WHERE id = ANY(ARRAY(SELECT f.id FROM tip f WHERE f.patron_id = ANY($1::uuid[]) LIMIT $2::integer));
 
 -- name: erase_patron_visit
-DELETE FROM visit WHERE patron_id = ANY($1::uuid[]);
+DELETE FROM visit WHERE (patron_id, day) IN (SELECT f.patron_id, f.day FROM visit f WHERE f.patron_id = ANY($1::uuid[]) LIMIT $2::integer);
 
 -- name: erase_patron_badge
-DELETE FROM badge WHERE patron_id = ANY($1::uuid[]);
+DELETE FROM badge WHERE (patron_id, type) IN (SELECT f.patron_id, f.type FROM badge f WHERE f.patron_id = ANY($1::uuid[]) LIMIT $2::integer);
 
 -- name: erase_patron_patron
 DELETE FROM patron WHERE id = ANY($1::uuid[]);

@@ -1,18 +1,19 @@
 -- Finding people: who in a café shares interests with somebody.
 
 -- name: discover_order
--- Everybody of café $1 whom $2, with the interests $3, may find at $4: most shared first, then those in $5 (they are in the room), then by name.
--- Nobody of $6, who are muted or banned. And nobody whom $2 has poked, however that ended: so somebody who declined is gone from here no sooner than the others.
-SELECT coalesce(array_agg(f.id ORDER BY f.shared DESC, f.present DESC, f.name, f.id), '{}') AS ids
+-- Everybody of café $1 whom $2, with the interests $3, may find at $4: most shared first, then by name; and how many each shares.
+-- Nobody whom $2 has poked, however that ended: so somebody who declined is gone from here no sooner than the others.
+-- OFFSET 0: a plan that is made without the arguments would walk through the people of all cafés, and would count twice.
+SELECT coalesce(array_agg(f.id ORDER BY f.shared DESC, f.name, f.id), '{}') AS ids,
+    coalesce(array_agg(f.shared ORDER BY f.shared DESC), '{}') AS shared
 FROM (
-    SELECT c.id, lower(c.username) AS name, c.id = ANY($5::uuid[]) AS present,
-        (SELECT count(*) FROM unnest(c.interests) AS i (interest) WHERE i.interest = ANY($3::text[])) AS shared
-    FROM customer c
-    WHERE c.cafe_id = $1 AND c.ended_at IS NULL AND c.expires_at > $4 AND c.poke_enabled AND c.interests && $3::text[]
-        AND c.id <> $2 AND c.id <> ALL($6::uuid[])
+    SELECT c.id, lower(c.username) COLLATE "C" AS name, (SELECT count(*)::integer FROM unnest(c.interests) AS i (interest) WHERE i.interest = ANY($3::text[])) AS shared
+    FROM (SELECT id, username, interests, expires_at FROM customer WHERE cafe_id = $1 AND ended_at IS NULL AND poke_enabled OFFSET 0) c
+    WHERE c.expires_at > $4 AND c.interests && $3::text[] AND c.id <> $2
         AND NOT EXISTS (SELECT FROM poke p WHERE p.from_user_id = $2 AND p.to_user_id = c.id)
         AND NOT EXISTS (SELECT FROM dm_channel d WHERE d.user_a = $2 AND d.user_b = c.id)
         AND NOT EXISTS (SELECT FROM dm_channel d WHERE d.user_b = $2 AND d.user_a = c.id)
+    OFFSET 0
 ) f;
 
 -- name: discover_page

@@ -45,6 +45,14 @@ def test_a_mute_is_told_to_every_device_and_to_the_others_it_is_a_farewell() -> 
     assert effects[-1] == Reply(-1, None, {})
 
 
+def test_the_company_is_who_is_seen_and_who_is_muted_until_their_time_is_over() -> None:
+    cafe = hall()
+    play(cafe, MUTE, c.Mute("somebody away", UNTIL_MS, "", -1), c.Join(9, MOD))
+    company = answer(play(cafe, c.CompanyQuery(-9)), -9)
+    assert company == e.CompanyAnswer(frozenset({BOB.user_id}), frozenset({ANN.user_id, "somebody away"}))
+    assert answer(play(cafe, c.CompanyQuery(-9), at_ms=UNTIL_MS), -9).muted == frozenset()
+
+
 def test_who_is_muted_is_not_heard_in_any_way() -> None:
     cafe = hall()
     play(cafe, MUTE)

@@ -317,6 +317,7 @@ async def test_a_poke_does_not_vanish_with_its_sender(world: World, pair: tuple[
     before = await world.pokes.pending(bob)
     await (_erase(pg, ann) if erased else world.people.users.expire(ann.user_id))
     assert await world.pokes.pending(bob) == before
+    assert await _texts(pg) == ([""] if erased else ["tea"]), "an interest that may be theirs alone is personal"
     assert (await refused(world.pokes.respond(bob, poke.id, "accept"))).code == "not_found"
     assert list(await world.pokes.pending(bob)) == []
     mock_clock.jump(DAY_S)
@@ -339,8 +340,12 @@ async def _erase(pg: Postgres, who: Identity) -> None:
 
 
 async def _rows(pg: Postgres) -> int:
-    async def work(tx: Any) -> int:
-        return int(await tx._connection.fetchval("SELECT count(*) FROM poke"))
+    return len(await _texts(pg))
+
+
+async def _texts(pg: Postgres) -> list[str]:
+    async def work(tx: Any) -> list[str]:
+        return [row[0] for row in await tx._connection.fetch("SELECT shared_interest FROM poke")]
 
     return await pg.transaction(work)
 
