@@ -182,7 +182,7 @@ async def test_a_preflight_is_free_and_foreign_pages_may_read_the_headers(site: 
         assert (await open_site.call("OPTIONS", JOIN, headers=asking)).status == 204
     answer = await open_site.get("/api/nothing", headers={"Origin": "https://menu.example"})
     assert answer.headers["RateLimit"] == '"anonymous";r=2;t=300'
-    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, RateLimit, RateLimit-Policy"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, RateLimit, RateLimit-Policy, Erasure-Receipt"
 
 
 async def test_without_limits_nothing_is_said_of_them(site: Site) -> None:
