@@ -43,6 +43,9 @@ OWED_MAX: Final = 100_000
 """People whose keys could not be removed, since Redis was away. Those of more expire by themselves, within a day."""
 
 ARRIVE_S: Final = 5.0
+ASK_S: Final = 2.0
+"""A room that does not answer for so long is out of order, and must not keep everybody else from being erased: it forgets when it comes to it."""
+
 USER_KEYS: Final = (
     "user:{id}",
     "user:{id}:presence",
@@ -215,9 +218,9 @@ class Erasure:
 
     async def _on_the_way(self, cafe_id: str, command: c.Forget) -> int:
         try:
-            answer = await self._rooms.ref(cafe_id).ask(command)
+            answer = await self._rooms.ref(cafe_id).ask(command, ASK_S)
         except Rejected as refused:
-            if refused.code == "cafe_unavailable":  # it crashed, or is out of order: what it held is gone with it
+            if refused.code == "cafe_unavailable":  # it crashed, or is out of order
                 return 0
             return 1
         return int(answer.out)

@@ -313,7 +313,7 @@ async def test_an_open_room_is_asked_until_nothing_of_theirs_is_on_its_way(world
             self.out = out
 
     class Open:
-        async def ask(self, command: c.Command) -> Answer:
+        async def ask(self, command: c.Command, timeout_s: float = 5.0) -> Answer:
             asked.append(command)
             assert await world.pg.fetchrow("customer_by_id", ann.user.id) is not None
             return Answer(max(0, 3 - len(asked)))

@@ -25,7 +25,7 @@ CLOSE_CODES: Final = {
     1009: ("a message over the size limit", False),
     1012: ("restart: reconnect after `reconnectInMs` of `server:draining`", True),
     1013: ("try again later: too many sockets of this user are open", True),
-    4001: ("the access token has expired: refresh it, then reconnect", True),
+    4001: ("the access token has expired, or its user's time here is over: refresh it, then reconnect; if it cannot be refreshed, it is over", True),
     4002: ("the session was ended", False),
     4003: ("kicked by a moderator: do not come back by yourself", False),
     4004: ("banned by a moderator", False),
