@@ -29,8 +29,10 @@ WITH few AS (
     (SELECT f.id, false FROM poke f WHERE f.to_user_id = ANY($1::uuid[]) LIMIT $2::integer)
 ), sent AS (
     UPDATE poke SET from_user_id = NULL WHERE id IN (SELECT id FROM few WHERE mine) AND id NOT IN (SELECT id FROM few WHERE NOT mine) RETURNING 1
+), gone AS (
+    DELETE FROM poke WHERE id IN (SELECT id FROM few WHERE NOT mine) RETURNING 1
 )
-DELETE FROM poke WHERE id IN (SELECT id FROM few WHERE NOT mine);
+SELECT 1 FROM sent UNION ALL SELECT 1 FROM gone;
 
 -- name: erase_user_dm_message
 -- What a pair said goes with either of them.

@@ -9,9 +9,10 @@ import pytest
 from trio.testing import MockClock
 
 from brewd.cafe import commands as c
-from brewd.cafe.effects import Record, Used
+from brewd.cafe.effects import Record, Seen, Used
 from brewd.cafe.ledger import Ledger
 from brewd.errors import Rejected, StoreError
+from brewd.people.badge_rules import TIP_THRESHOLD
 from brewd.people.erasure import ERASED, SESSION_KEYS, USER_KEYS, Erasure
 from brewd.people.expiry import Expiry
 from brewd.people.join import JoinAnswer, patron_hash
@@ -91,7 +92,8 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(world: W
     before = await in_postgres(world.pg, bob.user.id, bob.user.username)
     receipt = await erasure.user(ann.user.id, cafe.id)
     assert receipt.tables == {
-        "message": 3, "limit_use": 1, "moderation_actions": 1, "poke": 0, "dm_message": 0, "dm_channel": 0, "receipt": 1, "session": 1, "customer": 1,
+        "message": 3, "limit_use": 1, "moderation_actions": 1, "poke": 0, "dm_message": 0, "dm_channel": 0, "receipt": 1, "tip": 0, "session": 1,
+        "customer": 1,
     }  # fmt: skip
     assert receipt.keys == dict.fromkeys(USER_KEYS + SESSION_KEYS, 1)
     assert "not included" in receipt.backups
@@ -100,6 +102,46 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(world: W
     assert await in_postgres(world.pg, bob.user.id, bob.user.username) == before
     assert len(await in_redis(redis, bob.user.id, bob.user.username)) == len(USER_KEYS + SESSION_KEYS) + 1  # the list of messages comes anew
     assert world.rooms.away == [(ann.user.id, ERASED.code, ERASED.reason)]
+
+
+async def tipped(world: World, cafe: Cafe, joined: JoinAnswer) -> None:
+    """Enough for a badge, and seen on one day."""
+    for _ in range(TIP_THRESHOLD):
+        await world.badges.record_tip(cafe.id, world.ids.uuid7(), joined.user.id, 100, "EUR")
+    await world.visits.write([Seen(joined.user.id, world.clock.now_ms())], timeout_s=5.0)
+
+
+async def test_what_was_between_them_and_others_goes_but_a_poke_that_would_say_by_going_who_it_was_from(world: World, erasure: Erasure) -> None:
+    cafe = await world.cafe()
+    ann, bob, cid = [await world.join(cafe, name) for name in ("r-ann", "r-bob", "r-cid")]
+    await tipped(world, cafe, ann)
+
+    now, later = as_datetime(world.clock.now_ms()), as_datetime(world.clock.now_ms() + 86_400_000)
+
+    async def meet(tx: Tx) -> None:
+        for sender, recipient in ((ann, bob), (cid, ann), (cid, bob)):
+            await tx._connection.execute(
+                "INSERT INTO poke (id, cafe_id, from_user_id, to_user_id, shared_interest, created_at, expires_at) VALUES (gen_random_uuid(), $1, $2, $3, 'tea', $4, $5)",
+                cafe.id, sender.user.id, recipient.user.id, now, later,
+            )  # fmt: skip
+        for channel, other in (("c", bob), ("d", cid)):
+            pair = sorted((ann.user.id, other.user.id))
+            row = await tx._connection.fetchrow(
+                "INSERT INTO dm_channel (id, cafe_id, user_a, user_b, shared_interest, created_at, last_seq)"
+                " VALUES (gen_random_uuid(), $1, $2, $3, 'tea', $4, 2) RETURNING id",
+                cafe.id, *pair, now,
+            )  # fmt: skip
+            await tx._connection.execute(
+                "INSERT INTO dm_message (channel_id, seq, id, author_id, content, created_at)"
+                " VALUES ($1, 1, gen_random_uuid(), $2, $4, $5), ($1, 2, gen_random_uuid(), $3, $4, $5)",
+                row["id"], ann.user.id, other.user.id, channel, now,
+            )  # fmt: skip
+
+    await world.pg.transaction(meet)
+    receipt = await erasure.user(ann.user.id, cafe.id)
+    assert {table: receipt.tables[table] for table in ("poke", "dm_message", "dm_channel", "tip")} == {"poke": 2, "dm_message": 4, "dm_channel": 2, "tip": 5}
+    assert await in_postgres(world.pg, ann.user.id, ann.user.username) == {}
+    assert (await in_postgres(world.pg, bob.user.id))["poke"] == 2  # one of them from nobody
 
 
 async def test_what_they_said_stays_together_under_an_id_that_leads_nowhere(world: World, erasure: Erasure, redis: Redis) -> None:
@@ -190,8 +232,9 @@ async def test_a_patron_is_erased_by_the_key_and_the_customer_stays(world: World
             await erasure.patron(cafe.id, key)
         assert caught.value.code == "not_found"
     patron_id = await world.pg.fetchval("patron_by_key", cafe.id, patron_hash(cafe.id, ann.patron_key))
+    await tipped(world, cafe, ann)
     receipt = await erasure.patron(cafe.id, ann.patron_key)
-    assert receipt.tables == {"customer": 1, "moderation_actions": 0, "patron": 1}
+    assert receipt.tables == {"customer": 1, "moderation_actions": 0, "tip": 5, "visit": 1, "badge": 1, "patron": 1}
     assert await in_postgres(world.pg, patron_id) == {}
     assert (await world.users.show(ann.user.id)).is_live(world.clock.now_ms())
     assert (await world.join(cafe, "r-2", ann.patron_key)).patron_key != ann.patron_key
