@@ -142,7 +142,7 @@ def _text(cafe: dict[str, Any]) -> str:
             ("a join needs", f" {'and' if cafe['joinPolicy'] == 'all' else 'or'} ".join(cafe["joinNeeds"]) or "a receipt, no more"),
             ("time zone", cafe["timezone"]),
             ("limits", cafe["profile"] or "the default profile"),
-            ("messages kept", f"{cafe['retentionDays']} days" if cafe["retentionDays"] else "as the config says"),
+            ("kept for", f"{cafe['retentionDays']} days" if cafe["retentionDays"] else "as the config says"),
             ("opened", cafe["createdAt"]),
             ("state", cafe["state"]),
             ("people", f"{cafe['members']} over {cafe['sockets']} sockets" if cafe["sockets"] else None),
