@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from operator import itemgetter
 from typing import Final
 from uuid import UUID
 
@@ -108,15 +107,21 @@ class Matching:
             self._kept -= len(order)
 
 
-def _online_first(ids: Iterable[UUID], shared: Iterable[int], around: Company) -> Iterator[bytes]:
-    """The ids, packed, without those who are barred; of those who share as much as each other, those who are in the room come first."""
-    barred = frozenset(around.barred)
-    for _, alike in groupby(zip(shared, ids, strict=True), key=itemgetter(0)):
+def _online_first(packed: bytes, shared: Iterable[int], around: Company) -> Iterator[bytes]:
+    """The ids, each packed, without those who are barred; of those who share as much as each other, those who are in the room come first."""
+    present, barred = _packed(around.present), _packed(around.barred)
+    at = 0
+    for _, alike in groupby(shared):
         away: list[bytes] = []
-        for _, id in alike:
-            user_id = str(id)
-            if user_id in around.present:
-                yield id.bytes
-            elif user_id not in barred:
-                away.append(id.bytes)
+        for _ in alike:
+            id = packed[at : at + 16]
+            at += 16
+            if id in present:
+                yield id
+            elif id not in barred:
+                away.append(id)
         yield from away
+
+
+def _packed(ids: Iterable[str]) -> set[bytes]:
+    return {bytes.fromhex(id.replace("-", "")) for id in ids}
