@@ -6,7 +6,7 @@ Steps of the room (see `room`). Every decision names its rule, and is an effect 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -17,10 +17,16 @@ from brewd.cafe.effects import Effect, Record, Refuse, Reply, Tell, Used
 from brewd.cafe.limits import ACTIONS, Action
 from brewd.cafe.spam import BLOCKS
 from brewd.runtime.clock import rfc3339
+from brewd.store.records import Key
 
 if TYPE_CHECKING:
     from brewd.cafe.room import Room
     from brewd.cafe.spam import Verdict
+
+
+REFUSED_MAX: Final = 1000
+RESENT_MS: Final = 600_000
+"""By then a client has its answer, or has given up."""
 
 
 class Muting(Struct, frozen=True):
@@ -70,6 +76,35 @@ class Mutes:
         return over
 
 
+class Refused:
+    """What was sent with a clientMsgId and refused as spam, so that sending it again is answered and not counted again."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Key, tuple[str, int, Refuse]] = {}
+
+    def get(self, key: Key, command: c.Send, now_ms: int) -> Refuse | None:
+        """The same refusal once more, for the same text not long after."""
+        content, at_ms, refuse = self._held.get(key) or ("", 0, None)
+        if refuse is None or content != command.content or now_ms - at_ms >= RESENT_MS:
+            return None
+        return Refuse(command.to, command.ref, refuse.code, refuse.detail, refuse.extras)
+
+    def keep(self, key: Key, content: str, refuse: Refuse, now_ms: int) -> None:
+        self._held.pop(key, None)
+        self._held[key] = content, now_ms, refuse
+        if len(self._held) > REFUSED_MAX:
+            del self._held[next(iter(self._held))]
+
+    def forgive(self, user_id: str) -> None:
+        for key in [key for key in self._held if key[0] == user_id]:
+            del self._held[key]
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
 def mute(room: Room, command: c.Mute, now_ms: int) -> list[Effect]:
     return [*silence(room, command.user_id, Muting(command.until_ms, command.reason)), Reply(command.to, None, {})]
 
@@ -78,6 +113,7 @@ def unmute(room: Room, command: c.Unmute, now_ms: int) -> list[Effect]:
     """By a person: what led to it is forgiven."""
     if room.spam is not None:
         room.spam.forgive(command.user_id)
+    room.refused.forgive(command.user_id)
     return [*free(room, command.user_id), Reply(command.to, None, {})]
 
 
@@ -129,7 +165,10 @@ def blocked(room: Room, command: c.Send, verdict: Verdict, now_ms: int) -> list[
         extras["mutedUntil"] = rfc3339(muting.until_ms)
         effects.append(Record("mute", who.user_id, who.username, now_ms, rule=BLOCKS, reason=muting.reason, until_ms=muting.until_ms))
         effects += silence(room, who.user_id, muting)
-    return [*effects, Refuse(command.to, command.ref, "spam_blocked", detail, extras)]
+    refuse = Refuse(command.to, command.ref, "spam_blocked", detail, extras)
+    if command.client_msg_id is not None:
+        room.refused.keep((who.user_id, command.client_msg_id), command.content, refuse, now_ms)
+    return [*effects, refuse]
 
 
 def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:
@@ -141,6 +180,7 @@ def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:
 
 def set_terms(room: Room, command: c.SetTerms, now_ms: int) -> list[Effect]:
     room.set_terms(command.terms)
+    room.refused.clear()
     return [Reply(command.to, None, {})]
 
 

@@ -23,7 +23,7 @@ from brewd.cafe.buckets import Buckets
 from brewd.cafe.effects import Broadcast, Effect
 from brewd.cafe.history import History
 from brewd.cafe.limits import Terms
-from brewd.cafe.moderation import Mutes
+from brewd.cafe.moderation import Mutes, Refused
 from brewd.cafe.pending import Pending
 from brewd.cafe.presence import Member, Presence
 from brewd.cafe.signs import Signs
@@ -61,6 +61,7 @@ class Room:
         "pending",
         "presence",
         "quota",
+        "refused",
         "rules",
         "signs",
         "spam",
@@ -97,6 +98,7 @@ class Room:
         self.buckets: Buckets | None = None
         self.spam: Spam | None = None
         self.mutes = Mutes()
+        self.refused = Refused()
         self.signs = Signs()
         if standing is not None:
             self.set_terms(standing.terms)

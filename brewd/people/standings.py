@@ -80,4 +80,4 @@ class Standings:
 
 def _act(row: Mapping[str, Any]) -> Act:
     until = row["until_at"]
-    return Act(row["action"], row["user_id"], as_ms(row["created_at"]), None if until is None else as_ms(until), row["reason"])
+    return Act(row["action"], row["user_id"], as_ms(row["created_at"]), None if until is None else as_ms(until), row["reason"], row["rule"])

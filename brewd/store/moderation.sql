@@ -23,7 +23,7 @@ JOIN cafe ON cafe.id = u.cafe_id
 ON CONFLICT (id) DO NOTHING;
 
 -- name: standing_acts
-SELECT action, user_id::text, created_at, until_at, reason FROM moderation_actions
+SELECT action, user_id::text, created_at, until_at, reason, rule FROM moderation_actions
 WHERE cafe_id = $1 AND ((action IN ('mute', 'unmute') AND created_at > $2) OR (action = 'block' AND created_at > $3))
 ORDER BY created_at, n;
 
