@@ -39,6 +39,7 @@ from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
 from brewd.errors import StoreError
+from brewd.people.alike import Alike
 from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.mirrored import PeopleMirror
@@ -305,6 +306,8 @@ def _rooms(ground: _Ground, stores: _Stores, people: People, sockets: Sockets, s
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    alike = Alike(pg=pg, clock=clock, rooms=directory)
+    ledger.on_mutes, people.joins.on_muted = alike.follow, alike.mute
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from brewd.cafe.commands import Command
 from brewd.cafe.ref import CafeRef
+from brewd.people.alike import Alike
 from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.join import JoinAnswer, JoinRequest, Joins
@@ -40,8 +41,9 @@ class Rooms:
     def ref(self, cafe_id: str) -> CafeRef:
         raise AssertionError(f"nobody asks {cafe_id}")
 
-    def send_away(self, user_id: str, code: int, reason: str) -> None:
+    def send_away(self, user_id: str, code: int, reason: str) -> int:
         self.away.append((user_id, code, reason))
+        return 1
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -57,6 +59,7 @@ class World(Struct, frozen=True, kw_only=True):
     joins: Joins
     users: Users
     rooms: Rooms
+    alike: Alike
     moderation: Moderation
     allowances: Allowances
 
@@ -85,6 +88,9 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
     cafes = Cafes(pg=pg, clock=clock, ids=ids)
     rooms = Rooms()
     hasher = Passwords(time_cost=1, memory_kib=64)
+    joins = Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S)
+    alike = Alike(pg=pg, clock=clock, rooms=rooms)
+    joins.on_muted = alike.mute
     return World(
         pg=pg,
         clock=clock,
@@ -95,9 +101,10 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
         cafes=cafes,
         staff=Staff(pg=pg, clock=clock, ids=ids, hasher=hasher, sessions=sessions),
         receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url="https://cafe.example", ttl_s=JOIN_TTL_S),
-        joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
+        joins=joins,
         users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
         rooms=rooms,
+        alike=alike,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=rooms.send_away),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=cafes, rooms=rooms),
     )
