@@ -172,6 +172,10 @@ def blocked(room: Room, command: c.Send, verdict: Verdict, now_ms: int) -> list[
 
 
 def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:
+    wait_ms = 0 if room.buckets is None else room.checks.take(command.user_id, now_ms)
+    if wait_ms:
+        detail = f"So many texts cannot be looked at. Again in {-(-wait_ms // 1000)} s."
+        return [Refuse(command.to, None, "rate_limited", detail, {"retryAfterMs": wait_ms, "limit": "spam-checks"})]
     if room.spam is None:
         return [Reply(command.to, None, e.SpamAnswer(False, "allow", ()))]
     verdict = room.spam.judge(command.user_id, command.content, now_ms)

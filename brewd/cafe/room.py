@@ -53,6 +53,7 @@ class Room:
     __slots__ = (
         "buckets",
         "cafe_id",
+        "checks",
         "epoch",
         "generation",
         "history",
@@ -100,6 +101,7 @@ class Room:
         self.mutes = Mutes()
         self.refused = Refused()
         self.signs = Signs()
+        self.checks = Signs()  # of texts that are not sent: as often as signs
         if standing is not None:
             self.set_terms(standing.terms)
             restore(self, standing, now_ms)
