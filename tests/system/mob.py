@@ -2,23 +2,19 @@
 
 `python -m tests.system.mob` reads a `Plan` from the first line of stdin and answers with lines: `joined` when all are in the room,
 `muted` when each of them was refused for that, and, when stdin ends, the codes of each attacker's answers by user id. Any second
-line begins the attack. It runs with the lowest priority: on a machine of few cores the others come first.
+line begins the attack.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 import trio
 
-from tests.system.daemon import ROOT
 from tests.system.hostile import Attacker
 
 GAP_S = 0.3
@@ -40,57 +36,6 @@ class Plan(msgspec.Struct, frozen=True):
 
     address: tuple[str, int]
     groups: dict[str, list[tuple[str, str, str]]]
-
-
-class Mob:
-    """The other process. `codes`, by user id, is known after the block."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self._process = process
-        self._said = b""
-        self.codes: dict[str, Counter[str]] = {}
-
-    async def begin(self) -> None:
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(b"begin\n")
-
-    async def says(self, word: str, timeout_s: float) -> None:
-        """Wait until it does."""
-        with trio.fail_after(timeout_s):
-            line = await self._line()
-        assert line == word, line
-
-    async def end(self) -> None:
-        assert self._process.stdin is not None
-        await self._process.stdin.aclose()
-        with trio.fail_after(30):
-            self.codes = {user_id: Counter(codes) for user_id, codes in json.loads(await self._line()).items()}
-
-    async def _line(self) -> str:
-        assert self._process.stdout is not None
-        while b"\n" not in self._said:
-            more = await self._process.stdout.receive_some()
-            assert more, "the attackers are gone"
-            self._said += more
-        line, _, self._said = self._said.partition(b"\n")
-        return line.decode()
-
-
-@asynccontextmanager
-async def mob(plan: Plan) -> AsyncIterator[Mob]:
-    """They are on their way in when the block begins, and stop when it ends."""
-    command = ["nice", "-n", "19", sys.executable, "-m", "tests.system.mob"]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-    assert process.stdin is not None
-    try:
-        await process.stdin.send_all(msgspec.json.encode(plan) + b"\n")
-        crowd = Mob(process)
-        yield crowd
-        await crowd.end()
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
 
 
 async def _attack() -> None:
