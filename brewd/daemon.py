@@ -38,6 +38,7 @@ from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
 from brewd.jobs.housekeeping import Housekeeping, housekeeping
+from brewd.people.alike import Alike
 from brewd.people.allowances import Allowances
 from brewd.people.badges import Badges
 from brewd.people.cafes import Cafes
@@ -260,6 +261,8 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    alike = Alike(pg=pg, clock=clock, rooms=directory)
+    ledger.on_mutes, people.joins.on_muted = alike.follow, alike.mute
     badges = Badges(pg=pg, clock=clock, ids=ids, cafes=people.cafes, holders=people.sessions.holders, visits=visits, rooms=directory)
     social = make_social(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory)
     social.pokes.on_match.append(badges.matched)

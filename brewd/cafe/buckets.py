@@ -55,15 +55,15 @@ class Buckets:
         """0: a message may be sent now. None: never."""
         return bucket.wait_ms(unpacked(self.messages.get(user_id)), self.limits.of(badge).message, now_ms)
 
-    def take_message(self, user_id: str, badge: str | None, now_ms: int) -> bool:
-        """Take a token for a message, if there is one."""
-        limits = self.limits
-        after = bucket.drawn(self.messages.get(user_id), limits.plain.message if badge is None else limits.badge.message, now_ms)
+    def take_message(self, user_id: str, before: Packed | None, badge: str | None, now_ms: int) -> bool:
+        """Take a token for a message, if there is one. `before`: what `messages` has of this user."""
+        limits, messages = self.limits, self.messages
+        after = bucket.drawn(before, limits.plain.message if badge is None else limits.badge.message, now_ms)
         if after is None:
             return False
-        self.messages[user_id] = after
+        messages[user_id] = after
         self.changed.add(user_id)
-        if len(self.messages) >= self._sweep_at:
+        if len(messages) >= self._sweep_at:
             self._sweep(now_ms)
         return True
 

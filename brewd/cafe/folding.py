@@ -14,10 +14,10 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-_INVISIBLE_ASCII: Final = bytes([*range(0x21), 0x7F])
-_LOWER_ASCII: Final = bytes(range(256)).lower()
+INVISIBLE_ASCII: Final = bytes([*range(0x21), 0x7F])
+LOWER_ASCII: Final = bytes(range(256)).lower()
 _CONTROLS_ASCII: Final = bytes([*range(9), *range(14, 32), 0x7F])  # those that are not spaces
-_WORDS_ASCII: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else 0x20 for byte in _LOWER_ASCII)
+_WORDS_ASCII: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else 0x20 for byte in LOWER_ASCII)
 
 # Letters of other alphabets beside the Latin one they are drawn like, after decomposition and case folding (after Unicode, UTS #39).
 _LIKE_LATIN: Final = (
@@ -48,7 +48,7 @@ _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 def skeleton(text: str) -> bytes:
     """The text without any space, folded: equal for texts that look equal."""
-    return _as_ascii_as_can_be(text).translate(_LOWER_ASCII, _INVISIBLE_ASCII)
+    return _as_ascii_as_can_be(text).translate(LOWER_ASCII, INVISIBLE_ASCII)
 
 
 def seen(text: str) -> str:
@@ -66,14 +66,17 @@ def words(text: str) -> list[str]:
     plain = _as_ascii_as_can_be(text)
     if plain.isascii():
         return plain.translate(_WORDS_ASCII, _CONTROLS_ASCII).decode().split()
-    letters = plain.translate(_LOWER_ASCII, _CONTROLS_ASCII).decode("utf-8", "surrogatepass")
+    letters = plain.translate(LOWER_ASCII, _CONTROLS_ASCII).decode("utf-8", "surrogatepass")
     return "".join(letter if letter.isalnum() else " " for letter in letters).split()
 
 
 def _as_ascii_as_can_be(text: str) -> bytes:
     """Folded but for the case of ASCII letters."""
-    if text.isascii():
-        return text.encode()
+    return text.encode() if text.isascii() else _folded_text(text)
+
+
+@lru_cache(maxsize=8)  # one text is asked for by each rule in turn
+def _folded_text(text: str) -> bytes:
     return _BEYOND_ASCII.sub(_folded, text).encode("utf-8", "surrogatepass")
 
 

@@ -33,7 +33,9 @@ def forget(room: Room, command: c.Forget, now_ms: int) -> list[Effect]:
     for user_id in aliases:
         effects += remove(room, c.Remove(user_id), now_ms)
         room.mutes.forget(user_id)
-        room.signs.forget(user_id)
+        room.refused.forgive(user_id)
+        for rate in (room.signs, room.checks, room.whispers.rate):
+            rate.forget(user_id)
     if room.buckets is not None:
         room.buckets.forget(aliases)
     if room.spam is not None:

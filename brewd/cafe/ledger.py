@@ -11,7 +11,7 @@ would crash `run` for ever. On a crash everything else stays queued.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any, NoReturn, Protocol
 
@@ -46,13 +46,17 @@ class _Noted(Struct, frozen=True):
 
 
 class Ledger:
-    """See the module. One for the process. `seen`: who counts that guests were here; that is not kept here."""
+    """See the module. One for the process. `seen`: who counts that guests were here; that is not kept here.
+
+    `on_mutes` is told of mutes that are written, before they count as such; it may raise `StoreError`.
+    """
 
     def __init__(self, *, pg: Queries, ids: Ids, pending_max: int = PENDING_MAX, seen: Callable[[Seen], None] = lambda _: None) -> None:
         self._pg = pg
         self._seen = seen
         self._ids = ids
         self._pending_max = pending_max
+        self.on_mutes: Callable[[Sequence[Record]], Awaitable[None]] | None = None
         self._pending: deque[_Noted] = deque()
         self._at_once = BATCH_MAX
         self._woken = trio.Event()
@@ -104,6 +108,9 @@ class Ledger:
         try:
             for name, rows in _statements(batch):
                 await self._pg.fetch(name, *map(list, zip(*rows, strict=True)), timeout_s=WRITE_S)
+            mutes = [noted.kept for noted in batch if isinstance(noted.kept, Record) and noted.kept.action == "mute"]
+            if mutes and self.on_mutes is not None:
+                await self.on_mutes(mutes)
         except StoreError as error:
             log.warning("waiting_for_postgres", pending=len(self._pending), error=str(error))
             await trio.sleep(RETRY_S)

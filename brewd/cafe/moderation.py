@@ -6,7 +6,7 @@ Steps of the room (see `room`). Every decision names its rule, and is an effect 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -17,10 +17,16 @@ from brewd.cafe.effects import Effect, Record, Refuse, Reply, Tell, Used
 from brewd.cafe.limits import ACTIONS, Action
 from brewd.cafe.spam import BLOCKS
 from brewd.runtime.clock import rfc3339
+from brewd.store.records import Key
 
 if TYPE_CHECKING:
     from brewd.cafe.room import Room
     from brewd.cafe.spam import Verdict
+
+
+REFUSED_MAX: Final = 1000
+RESENT_MS: Final = 600_000
+"""By then a client has its answer, or has given up."""
 
 
 class Muting(Struct, frozen=True):
@@ -75,6 +81,35 @@ class Mutes:
         return over
 
 
+class Refused:
+    """What was sent with a clientMsgId and refused as spam, so that sending it again is answered and not counted again."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Key, tuple[str, int, Refuse]] = {}
+
+    def get(self, key: Key, command: c.Send, now_ms: int) -> Refuse | None:
+        """The same refusal once more, for the same text not long after."""
+        content, at_ms, refuse = self._held.get(key) or ("", 0, None)
+        if refuse is None or content != command.content or now_ms - at_ms >= RESENT_MS:
+            return None
+        return Refuse(command.to, command.ref, refuse.code, refuse.detail, refuse.extras)
+
+    def keep(self, key: Key, content: str, refuse: Refuse, now_ms: int) -> None:
+        self._held.pop(key, None)
+        self._held[key] = content, now_ms, refuse
+        if len(self._held) > REFUSED_MAX:
+            del self._held[next(iter(self._held))]
+
+    def forgive(self, user_id: str) -> None:
+        for key in [key for key in self._held if key[0] == user_id]:
+            del self._held[key]
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
 def mute(room: Room, command: c.Mute, now_ms: int) -> list[Effect]:
     return [*silence(room, command.user_id, Muting(command.until_ms, command.reason)), Reply(command.to, None, {})]
 
@@ -83,6 +118,7 @@ def unmute(room: Room, command: c.Unmute, now_ms: int) -> list[Effect]:
     """By a person: what led to it is forgiven."""
     if room.spam is not None:
         room.spam.forgive(command.user_id)
+    room.refused.forgive(command.user_id)
     return [*free(room, command.user_id), Reply(command.to, None, {})]
 
 
@@ -125,11 +161,15 @@ def blocked(room: Room, command: c.Send, verdict: Verdict, now_ms: int) -> list[
     """Spam: refused, counted, and, when it has happened too often, the end of speaking for a while."""
     assert room.spam is not None
     room.spam.blocked(command.who.user_id, verdict, now_ms)
-    return stopped(room, command.who, (command.to, command.ref), verdict, now_ms, reason=verdict.detail)
+    effects = stopped(room, command.who, (command.to, command.ref), verdict, now_ms, reason=verdict.detail)
+    refuse = effects[-1]
+    if command.client_msg_id is not None and isinstance(refuse, Refuse):
+        room.refused.keep((command.who.user_id, command.client_msg_id), command.content, refuse, now_ms)
+    return effects
 
 
 def stopped(room: Room, who: c.Who, asker: tuple[int, c.Ref], verdict: Verdict, now_ms: int, *, reason: str) -> list[Effect]:
-    """What follows when spam is not sent. `reason` is what is kept of it, which others read: its author is told all."""
+    """What follows when spam is not sent; the refusal comes last. `reason` is what is kept of it, which others read: its author is told all."""
     assert room.spam is not None
     extras = {"rule": verdict.rule, "violations": verdict.violations}
     effects: list[Effect] = [Record("block", who.user_id, who.username, now_ms, rule=verdict.rule, reason=reason)]
@@ -142,6 +182,10 @@ def stopped(room: Room, who: c.Who, asker: tuple[int, c.Ref], verdict: Verdict, 
 
 
 def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:
+    wait_ms = 0 if room.buckets is None else room.checks.take(command.user_id, now_ms)
+    if wait_ms:
+        detail = f"So many texts cannot be looked at. Again in {-(-wait_ms // 1000)} s."
+        return [Refuse(command.to, None, "rate_limited", detail, {"retryAfterMs": wait_ms, "limit": "spam-checks"})]
     if room.spam is None:
         return [Reply(command.to, None, e.SpamAnswer(False, "allow", ()))]
     verdict = room.spam.judge(command.user_id, command.content, now_ms)
@@ -150,6 +194,7 @@ def spam_query(room: Room, command: c.SpamQuery, now_ms: int) -> list[Effect]:
 
 def set_terms(room: Room, command: c.SetTerms, now_ms: int) -> list[Effect]:
     room.set_terms(command.terms)
+    room.refused.clear()
     return [Reply(command.to, None, {})]
 
 

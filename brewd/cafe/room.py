@@ -23,7 +23,7 @@ from brewd.cafe.buckets import Buckets
 from brewd.cafe.effects import Broadcast, Effect
 from brewd.cafe.history import History
 from brewd.cafe.limits import Terms
-from brewd.cafe.moderation import Mutes
+from brewd.cafe.moderation import Mutes, Refused
 from brewd.cafe.pending import Pending
 from brewd.cafe.presence import Member, Presence
 from brewd.cafe.signs import Signs
@@ -54,6 +54,7 @@ class Room:
     __slots__ = (
         "buckets",
         "cafe_id",
+        "checks",
         "epoch",
         "generation",
         "history",
@@ -62,6 +63,7 @@ class Room:
         "pending",
         "presence",
         "quota",
+        "refused",
         "rules",
         "signs",
         "spam",
@@ -99,8 +101,10 @@ class Room:
         self.buckets: Buckets | None = None
         self.spam: Spam | None = None
         self.mutes = Mutes()
+        self.refused = Refused()
         self.signs = Signs()
         self.whispers = Whispers()
+        self.checks = Signs()  # of texts that are not sent: as often as signs
         if standing is not None:
             self.set_terms(standing.terms)
             restore(self, standing, now_ms)

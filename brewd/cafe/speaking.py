@@ -36,16 +36,23 @@ def send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
         resent = room.pending.resent(key)
         if resent is not None:
             return _wait_too(room, resent, Waiter(command.to, command.ref, duplicate=True), now_ms)
+        refused = room.refused.get(key, command, now_ms)
+        if refused is not None:
+            return [refused]
     muting = room.mutes.get(who.user_id, now_ms)
     if muting is not None:
         return [moderation.muted(command.to, command.ref, muting, now_ms)]
-    verdict = None if room.spam is None else room.spam.judge(who.user_id, command.content, now_ms)
-    if verdict is not None and verdict.violations and verdict.action != "warn":
-        return moderation.blocked(room, command, verdict, now_ms)
-    buckets = room.buckets
-    before = None if buckets is None else buckets.messages.get(who.user_id)
-    if buckets is not None and not buckets.take_message(who.user_id, who.badge, now_ms):
-        return [moderation.rate_limited(command.to, command.ref, "message", buckets.message_wait_ms(who.user_id, who.badge, now_ms))]
+    spam, text, warnings = room.spam, None, ()
+    if spam is not None and (text := spam.glance(command.content)) is None:
+        verdict = spam.judge(who.user_id, command.content, now_ms)
+        if verdict.action in ("block", "mute"):
+            return moderation.blocked(room, command, verdict, now_ms)
+        text, warnings = verdict.text, verdict.violations
+    buckets, before = room.buckets, None
+    if buckets is not None:
+        before = buckets.messages.get(who.user_id)
+        if not buckets.take_message(who.user_id, before, who.badge, now_ms):
+            return [moderation.rate_limited(command.to, command.ref, "message", buckets.message_wait_ms(who.user_id, who.badge, now_ms))]
     if not room.quota.take():
         if buckets is not None:
             buckets.put(who.user_id, before)
@@ -54,11 +61,11 @@ def send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
     draft.charged, draft.before = buckets is not None, before
     member = room.presence.devices[command.to]
     effects = stop_typing(room, member)
-    if room.spam is not None and verdict is not None:
-        room.spam.accepted(who.user_id, verdict, now_ms)
-        if verdict.violations:
-            draft.warnings = verdict.violations
-            effects += [Tell(to, e.Warned(verdict.violations)) for to in member.devices]
+    if spam is not None and text is not None:
+        spam.accepted(who.user_id, text, now_ms, warned=bool(warnings))
+    if warnings:
+        draft.warnings = warnings
+        effects += [Tell(to, e.Warned(warnings)) for to in member.devices]
     return effects + _put(room, draft, Waiter(command.to, command.ref))
 
 

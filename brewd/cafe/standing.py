@@ -46,6 +46,7 @@ class Act(Struct, frozen=True):
     at_ms: int
     until_ms: int | None = None
     reason: str = ""
+    rule: str | None = None
 
 
 class Standing(Struct, frozen=True):
@@ -72,7 +73,7 @@ def restore(room: Room, standing: Standing, now_ms: int) -> None:
         _restore_texts(room, room.spam, now_ms)
     for act in standing.acts:
         if act.action == "block" and room.spam is not None:
-            room.spam.restore_block(act.user_id, act.at_ms)
+            room.spam.restore_block(act.user_id, act.rule, act.at_ms)
         elif act.action == "mute" and act.until_ms is not None and act.until_ms > now_ms:
             room.mutes.add(act.user_id, Muting(act.until_ms, act.reason))
         elif act.action == "mute":

@@ -71,7 +71,7 @@ def whisper(room: Room, command: c.Whisper, now_ms: int) -> list[Effect]:
     verdict = None if spam is None else spam.judge_aside(who.user_id, command.content, whispers.said_ms(text), now_ms)
     if spam is not None and verdict is not None and verdict.action not in ("allow", "warn"):
         whispers.remember(text, now_ms)
-        spam.stopped(who.user_id, now_ms)
+        spam.stopped(who.user_id, verdict.rule, now_ms)
         return moderation.stopped(room, who, (command.to, None), verdict, now_ms, reason=_kept(verdict))
     wait_ms = 0 if room.buckets is None else whispers.rate.take(who.user_id, now_ms)
     if wait_ms:

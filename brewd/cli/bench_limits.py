@@ -1,48 +1,49 @@
-"""`brewd bench limits`: the same load with limits and without, in pairs. What the machine does meanwhile falls on both of a pair alike, and on neither always first."""
+"""`brewd bench limits`: the same load with limits and without, in many short rounds within one run.
+
+Both daemons are there all the time, with the same sockets joined; a round measures one and then the other. What the machine does
+meanwhile falls on both of a round alike, and on neither always first, so what counts is the ratio within a round.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from typing import Any, Final
 
 from brewd.cli import output
 
 Measured = dict[str, Any]
 
-_HEADERS: Final = ("SCENARIO", "ROUND", "DELIVERIES/CPU-S ON", "OFF", "ON/OFF", "SENDS/CPU-S ON", "OFF", "ON/OFF")
+_HEADERS: Final = (
+    "SCENARIO", "ROUNDS", "DELIVERIES/CPU-S ON", "OFF", "ON/OFF: MEDIAN", "MIN", "MAX", "SENDS/CPU-S ON", "OFF", "ON/OFF: MEDIAN", "MIN", "MAX",
+)  # fmt: skip
 _FIGURES: Final = ("deliveries", "sends")
 
 
-def pairs(measure: Callable[[bool], Measured], rounds: int) -> list[tuple[Measured, Measured]]:
-    """(with limits, without) for each round: what comes first changes with every round."""
-    measured: list[tuple[Measured, Measured]] = []
-    for number in range(rounds):
-        on_first = number % 2 == 0
-        first, second = measure(on_first), measure(not on_first)
-        measured.append((first, second) if on_first else (second, first))
-        on, off = measured[-1]
-        output.say(f"round {number + 1} of {rounds}: {_ratio(_rates(on)['deliveries'], _rates(off)['deliveries']):.3f}")
-    return measured
-
-
-def compared(scenario: str, measured: list[tuple[Measured, Measured]]) -> dict[str, Any]:
-    """The rates and ratios (with limits / without; 0.9 = ten percent less) of each round, and the median of the ratios."""
+def compared(scenario: str, measured: list[list[Measured]]) -> dict[str, Any]:
+    """The rates and ratios (with limits / without; 0.9 = ten percent less) of each round, and what they come to: median, least and greatest."""
     rounds = []
     for on, off in measured:
         with_limits, without = _rates(on), _rates(off)
         rounds.append({"on": with_limits, "off": without, "ratio": {name: _ratio(with_limits[name], without[name]) for name in _FIGURES}})
-    return {"scenario": scenario, "rounds": rounds, "median": {name: statistics.median(one["ratio"][name] for one in rounds) for name in _FIGURES}}
+    ratios = {name: [one["ratio"][name] for one in rounds] for name in _FIGURES}
+    return {
+        "scenario": scenario,
+        "rounds": rounds,
+        "median": {name: statistics.median(found) for name, found in ratios.items()},
+        "min": {name: min(found) for name, found in ratios.items()},
+        "max": {name: max(found) for name, found in ratios.items()},
+    }
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """A line a round, and the median of the ratios below them."""
+    """A line a scenario: the medians of the rates, and the ratios within the rounds."""
     rows: list[tuple[object, ...]] = []
     for result in results:
-        for number, one in enumerate(result["rounds"], 1):
-            figures = [text for name in _FIGURES for text in (f"{one['on'][name]:.0f}", f"{one['off'][name]:.0f}", f"{one['ratio'][name]:.3f}")]
-            rows.append((result["scenario"], number, *figures))
-        rows.append((result["scenario"], "median", "", "", f"{result['median']['deliveries']:.3f}", "", "", f"{result['median']['sends']:.3f}"))
+        cells: list[object] = [result["scenario"], len(result["rounds"])]
+        for name in _FIGURES:
+            cells += [f"{statistics.median(one[side][name] for one in result['rounds']):.0f}" for side in ("on", "off")]
+            cells += [f"{result[of][name]:.3f}" for of in ("median", "min", "max")]
+        rows.append(tuple(cells))
     return output.table(_HEADERS, rows)
 
 

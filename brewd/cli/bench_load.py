@@ -25,18 +25,26 @@ _COUNTER_MAX: Final = 100_000_000
 
 _EVENTS_MAX: Final = 1024
 _SETTLE_NS: Final = 500_000_000
+_SETTLE_AGAIN_NS: Final = 100_000_000  # for what was under way when the round before ended
 _SAMPLE_EVERY_CLOSED: Final = 17  # reads between looks at send times; a prime, so that it never falls into step with the members of a room
 _BUSY_WAIT_NS: Final = 2_000_000  # epoll counts in whole ms: nearer than this to the next send, poll without waiting
 
 
-class Plan(TypedDict):
-    """One measurement."""
+class Target(TypedDict):
+    """A server that is measured."""
 
     port: int
-    path: str
-    pid: int  # the server, for its CPU time and memory
+    pid: int  # for its CPU time and memory
     cafes: list[str]  # one id per room
     tokens: list[str]  # one per socket
+
+
+class Plan(TypedDict):
+    """Measurements of one target, or of several in turn."""
+
+    targets: list[Target]
+    rounds: int  # in each, every target is measured once; the order changes with every round
+    path: str
     outstanding: int  # closed loop: messages under way per room; 0 = paced
     rate: float  # paced: messages a second, all rooms together
     warm_s: float
@@ -48,11 +56,11 @@ class Plan(TypedDict):
 class Load:
     """Drives a joined fleet, in a closed loop or paced, and counts what comes back."""
 
-    def __init__(self, fleet: Fleet, plan: Plan) -> None:
+    def __init__(self, fleet: Fleet, plan: Plan, cafes: list[str]) -> None:
         self._fleet = fleet
         self._outstanding = plan["outstanding"]
         self._gap_ns = 0 if self._outstanding else int(1e9 / plan["rate"])
-        self._templates = [wire.message_template(cafe) for cafe in plan["cafes"]]
+        self._templates = [wire.message_template(cafe) for cafe in cafes]
         self._sample_every = _SAMPLE_EVERY_CLOSED if self._outstanding else 1
         self._latencies_us = array("L")
         self._cut: dict[int, bytes] = {}  # by file descriptor: the tail of a read that may hold the first part of a mark
@@ -60,7 +68,7 @@ class Load:
 
     def measure(self, *, pid: int, warm_s: float, measure_s: float) -> dict[str, Any]:
         """Warm up, then count for `measure_s`."""
-        self._pump(time.monotonic_ns() + _SETTLE_NS, sending=False)
+        self._pump(time.monotonic_ns() + (_SETTLE_AGAIN_NS if self._sent else _SETTLE_NS), sending=False)
         self._due_ns = time.monotonic_ns()
         for room in range(len(self._templates)):
             for _ in range(self._outstanding):
@@ -157,17 +165,24 @@ def percentiles(latencies_us: array[int]) -> dict[str, int]:
     return {**at, "max_us": ranked[-1], "samples": len(latencies_us)}
 
 
-def run(plan: Plan) -> dict[str, Any]:
-    """Carry out one plan in this process."""
+def run(plan: Plan) -> list[list[dict[str, Any]]]:
+    """Carry out one plan in this process. For each round the results of the targets, in the order of the plan."""
     if plan["cpu"] >= 0:
         os.sched_setaffinity(0, {plan["cpu"]})
-    fleet = Fleet(port=plan["port"], path=plan["path"], cafes=plan["cafes"], tokens=plan["tokens"])
-    load = Load(fleet, plan)
+    targets = plan["targets"]
+    fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"]) for target in targets]
+    loads = [Load(fleet, plan, target["cafes"]) for fleet, target in zip(fleets, targets, strict=True)]
     gc.collect()
     gc.disable()  # nothing here makes cycles, and a collection over 10,000 sockets would be measured as the server's latency
-    joined = fleet.join(pid=plan["pid"], limit_s=plan["join_limit_s"])
-    measured = load.measure(pid=plan["pid"], warm_s=plan["warm_s"], measure_s=plan["measure_s"])
-    return {**joined, **measured, "lost": fleet.lost, "refused": fleet.refused, "note": fleet.note}
+    joined = [fleet.join(pid=target["pid"], limit_s=plan["join_limit_s"]) for fleet, target in zip(fleets, targets, strict=True)]
+    rounds: list[list[dict[str, Any]]] = []
+    for number in range(plan["rounds"]):
+        results: list[dict[str, Any]] = [{} for _ in targets]
+        for at in range(len(targets)) if number % 2 == 0 else reversed(range(len(targets))):
+            measured = loads[at].measure(pid=targets[at]["pid"], warm_s=plan["warm_s"], measure_s=plan["measure_s"])
+            results[at] = {**joined[at], **measured, "lost": fleets[at].lost, "refused": fleets[at].refused, "note": fleets[at].note}
+        rounds.append(results)
+    return rounds
 
 
 def main() -> int:

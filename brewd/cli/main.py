@@ -60,10 +60,21 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _asked(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.ArgumentParser:
+    """The parser of the verb that was asked for: its usage says what it takes, where that of the whole says little."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and (chosen := getattr(args, action.dest, None)) in action.choices:
+            return _asked(action.choices[chosen], args)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(next((word for word in given if not word.startswith("-")), None)).parse_args(given)
+    parser = build_parser(next((word for word in given if not word.startswith("-")), None))
+    args, unknown = parser.parse_known_args(given)
+    if unknown:
+        _asked(parser, args).error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code: int = importlib.import_module(f"brewd.cli.{args.verb}").run(args)
         sys.stdout.flush()

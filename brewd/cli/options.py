@@ -104,6 +104,22 @@ def connect(args: argparse.Namespace) -> ControlClient:
         raise Exit(output.TIMED_OUT, str(error)) from None
 
 
+_FIELD = re.compile(r"^([a-z]+(?:[A-Z][a-z]*)*): ")
+_TYPED = {
+    "durationS": "--for", "cafeId": "--cafe", "reason": "--reason", "count": "--count", "limit": "--limit", "before": "--before", "name": "--name",
+    "role": "--role", "address": "--address", "wifiSsid": "--wifi-ssid", "latitude": "--latitude", "longitude": "--longitude",
+    "radiusMeters": "--radius-meters", "cidrs": "--cidr", "timezone": "--timezone", "joinPolicy": "--join-policy", "profile": "--profile",
+    "userId": "USER", "user": "USER", "staffId": "ID", "messageId": "ID",
+}  # fmt: skip
+"""The daemon's fields as they are typed here."""
+
+
+def _as_typed(method: str, detail: str) -> str:
+    """A refusal that begins with the field at fault, with that spelled as it was given."""
+    typed = {**_TYPED, "cafeId": "ID"} if method.startswith("cafe.") else _TYPED
+    return _FIELD.sub(lambda field: f"{typed.get(field[1], field[1])}: ", detail)
+
+
 def ask(client: ControlClient, method: str, /, **params: Any) -> Any:
     """The result of one method. Ends the command with the code for the daemon's refusal."""
     from brewd.edge.control.client import Denied, Refused, TimedOut, Unreachable
@@ -118,7 +134,7 @@ def ask(client: ControlClient, method: str, /, **params: Any) -> Any:
     try:
         return client.call(method, **params)
     except Refused as refusal:
-        raise Exit(codes.get(refusal.code, output.FAILED), refusal.detail) from None
+        raise Exit(codes.get(refusal.code, output.FAILED), _as_typed(method, refusal.detail)) from None
     except TimedOut as error:
         raise Exit(output.TIMED_OUT, str(error)) from None
     except Unreachable as error:

@@ -19,6 +19,7 @@ _ORDERS = {
     "mute": ("neither heard nor seen", "Nothing of them is heard or seen until then; they still hear everything."),
     "unmute": ("heard again", "Heard again from now on, whether an operator, a moderator or the spam rules had muted them."),
 }
+_UNCHANGED = {"kick": "had no socket open", "unban": "was not banned", "unmute": "was not muted"}
 _DEFAULT = {"mute": "24h", "ban": "31d"}
 
 
@@ -30,7 +31,9 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--cafe", metavar="ID", required=True)
     add.add_argument("--count", metavar="N", type=_count, default=1, help=f"how many, at most {_COUNT_MAX:,} (default 1)")
     verbs.add_parser("list", parents=client, help="list the live ones of a café").add_argument("--cafe", metavar="ID", required=True)
-    verbs.add_parser("show", parents=client, help="show one").add_argument("user", metavar="ID")
+    show = verbs.add_parser("show", parents=client, help="show one, and whether they are muted or banned")
+    show.add_argument("user", metavar="USER", help="id; or, with --cafe, their name there")
+    show.add_argument("--cafe", metavar="ID")
     verbs.add_parser("expire", parents=client, help="end one's time now").add_argument("user", metavar="ID")
     erase = verbs.add_parser(
         "erase", parents=[*client, options.cafe_option()], help="erase everything about one, at once",
@@ -67,9 +70,32 @@ def run(args: argparse.Namespace) -> int:
         return output.OK
     if args.action in _ORDERS:
         return _order(args)
+    if args.action == "show":
+        return _show(args)
     answer = options.call(args, f"user.{args.action}", userId=args.user)
     output.emit(args, answer, output.facts(answer["user"].items()))
     return output.OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    if args.cafe is None and not _is_id(args.user):
+        raise Exit(output.USAGE, f"{args.user!r} is no id; a name is looked for in the café that --cafe says")
+    asked = {"userId": args.user} if args.cafe is None else {"cafeId": args.cafe, "user": args.user}
+    answer = options.call(args, "user.show", **asked)
+    user = answer["user"]
+    held = {name: user[name] and f"until {user[name]['until']}{user[name]['reason'] and ': '}{user[name]['reason']}" for name in ("mute", "ban")}
+    output.emit(args, answer, output.facts({**user, **held}.items()))
+    return output.OK
+
+
+def _is_id(text: str) -> bool:
+    from uuid import UUID
+
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _order(args: argparse.Namespace) -> int:
@@ -77,6 +103,8 @@ def _order(args: argparse.Namespace) -> int:
     answer = options.call(args, f"user.{args.action}", cafeId=args.cafe, user=args.user, reason=args.reason, **lasting)
     done = answer["action"]
     output.emit(args, answer, output.facts((name, done[name]) for name in ("action", "userId", "username", "until", "reason")))
+    if not answer["changed"]:
+        output.say(f"{done['username']} {_UNCHANGED[args.action]}")
     return output.OK
 
 

@@ -4,7 +4,7 @@ A success never counts. What a failure counts for, in any 15 minutes by default:
 
 | who failed | then |
 | --- | --- |
-| an address, 5 times | it waits, and nothing of it is looked at |
+| an address, 5 times | it waits, and nothing of it is looked at but refresh tokens that are genuine |
 | a name, 5 times, in joins | it waits, from whatever address: one receipt's code cannot be guessed, not even from the café's own address |
 | a café, 50 times, in logins | no login there is looked at. Those from its own network, or from where staff logged in within a day, and all others are two counts: no stranger can keep staff out at work |
 | a café, 50 times, in joins | the café is *besieged* |
@@ -147,10 +147,10 @@ class Attempts:
             self._networks.joined(cafe, evidence)
 
     @asynccontextmanager
-    async def refresh(self, address: str | None, tell: Tell) -> AsyncIterator[None]:
-        """Around the use of a refresh token."""
+    async def refresh(self, address: str | None, tell: Tell, *, genuine: bool = False) -> AsyncIterator[None]:
+        """Around the use of a refresh token. One that is `genuine` is looked at whatever others at this address did."""
         inside = address is not None and self._networks.is_cafe(address)
-        async with self._attempt(self._address(address, inside, "refresh", closes=not inside), tell):
+        async with self._attempt(self._address(address, inside, "refresh", closes=not inside), tell, looked_at=genuine):
             yield
 
     async def _cafe(self, cafe_id: str) -> Cafe | None:
@@ -175,9 +175,10 @@ class Attempts:
         return [_Count("failures", self._addresses, key, most, pauses=True)]
 
     @asynccontextmanager
-    async def _attempt(self, counts: Sequence[_Count], tell: Tell) -> AsyncIterator[None]:
+    async def _attempt(self, counts: Sequence[_Count], tell: Tell, *, looked_at: bool = False) -> AsyncIterator[None]:
         counts = [count for count in counts if count.most]
-        await self._let_in(counts)
+        if not looked_at:
+            await self._let_in(counts)
         for count in counts:
             self._under_way.setdefault(count.place, _UnderWay()).number += 1
         try:

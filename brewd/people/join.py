@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -64,9 +65,12 @@ class _Plan(Struct, frozen=True, kw_only=True):
 
 
 class _Joined(Struct, frozen=True):
+    """`muted`: until when, and why; the patron is."""
+
     user: User
     knew_patron: bool
     bearer: Bearer
+    muted: tuple[int, str] | None = None
 
 
 class _Refused(Struct, frozen=True):
@@ -88,6 +92,8 @@ class Joins:
         self._sessions = sessions
         self._user_ttl_ms = int(user_ttl_s * 1000)
         self._tries_max = tries_max
+        self.on_muted: Callable[[str, str, int, str], None] | None = None
+        """`fn(cafe_id, user_id, until_ms, reason)`: somebody who is muted came in anew. Must not block."""
 
     async def join(self, request: JoinRequest, client_address: str | None) -> JoinAnswer:
         """Raises `StoreError`, and `Rejected`: `not_found` (the café), `network_check_failed`, `unauthorized` (name or token),
@@ -110,6 +116,8 @@ class Joins:
         if outcome.bearer.badge is not None:
             self._sessions.holders.hold(outcome.bearer)
         patron_key = request.patron_key if request.patron_key is not None and outcome.knew_patron else fresh_key
+        if outcome.muted is not None and self.on_muted is not None:
+            self.on_muted(plan.cafe_id, outcome.user.id, *outcome.muted)
         return self._welcome(outcome.user, plan, patron_key)
 
     def _plan(self, request: JoinRequest, fresh_key: str) -> _Plan:
@@ -182,7 +190,10 @@ async def _join(tx: Queries, plan: _Plan, tries_max: int) -> _Joined | _Refused:
     row = await tx.fetchrow("customer_add", plan.user_id, plan.cafe_id, patron_id, receipt["username"], now, as_datetime(plan.expires_ms))
     await tx.execute("receipt_use", receipt["id"], now, plan.user_id)
     await tx.execute("session_add", plan.session_id, plan.user_id, None, plan.refresh_jti, now, as_datetime(plan.expires_ms))
-    return _Joined(user_from(row), knew_patron, bearer_from(row))
+    mute = await tx.fetchrow("mute_of_patron", patron_id) if knew_patron else None
+    if mute is None or mute["action"] != "mute" or as_ms(mute["until_at"]) <= plan.now_ms:
+        return _Joined(user_from(row), knew_patron, bearer_from(row))
+    return _Joined(user_from(row), knew_patron, bearer_from(row), (as_ms(mute["until_at"]), mute["reason"]))
 
 
 async def _patron(tx: Queries, plan: _Plan) -> tuple[str, bool]:

@@ -4,7 +4,8 @@ An order is checked, stored, and only then takes effect: in the room, where what
 of whoever it is about, and on their tokens. A café that is not open reads it when it opens. One order at a time, so that they take
 effect in the order in which they are stored; each takes one transaction.
 
-A mute is about a user. A ban is about the person: it holds for every user of theirs, and for joins with the same patron key.
+Mutes and bans are about the person: they hold for every user of theirs, as far as their patron key shows it, and a ban for joins
+with that key. An end of one is one for all of them. A kick is about a user.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ REASON_MAX_CHARS: Final = 200
 LOG_MAX: Final = 100
 TURN_S: Final = 2.0
 
-SendAway = Callable[[str, int, str], object]
-"""`fn(user_id, close_code, reason)`: close every socket of a user. Must not block."""
+SendAway = Callable[[str, int, str], int]
+"""`fn(user_id, close_code, reason)`: close every socket of a user; how many there were. Must not block."""
 
 
 class Rooms(Protocol):
@@ -80,6 +81,15 @@ class Action(Struct, frozen=True, kw_only=True):
     staff_name: str | None = None
     rule: str | None = None
     message_id: str | None = None
+    changed: bool = True
+    """Of an order that was just given: whether it made a difference. Nobody can be freed who is free."""
+
+
+class InForce(Struct, frozen=True, kw_only=True):
+    """A mute or a ban, and why. Wall ms."""
+
+    until_ms: int
+    reason: str
 
 
 class LogPage(Struct, frozen=True):
@@ -110,14 +120,16 @@ class Moderation:
         until_ms = self._until_ms(duration_s, MUTE_DEFAULT_S)
         async with self._in_turn():
             action = await self._store(by, "mute", user_id, reason, until_ms)
-            self._rooms.order(by.cafe_id, c.Mute(user_id, until_ms, action.reason))
+            for muted_id in await self._all_of(action):
+                self._rooms.order(by.cafe_id, c.Mute(muted_id, until_ms, action.reason))
         return action
 
     async def unmute(self, by: Moderator, user_id: str, *, reason: str = "") -> Action:
         """Heard again from now on, and what led to it is forgiven, whether a moderator had muted them or the spam rules."""
         async with self._in_turn():
             action = await self._store(by, "unmute", user_id, reason)
-            self._rooms.order(by.cafe_id, c.Unmute(user_id))
+            for muted_id in await self._all_of(action):
+                self._rooms.order(by.cafe_id, c.Unmute(muted_id))
         return action
 
     async def kick(self, by: Moderator, user_id: str, *, reason: str = "") -> Action:
@@ -125,15 +137,15 @@ class Moderation:
         async with self._in_turn():
             action = await self._store(by, "kick", user_id, reason)
             self._rooms.order(by.cafe_id, c.Remove(user_id))
-            self._send_away(user_id, KICKED, action.reason or "kicked by a moderator")
-        return action
+            closed = self._send_away(user_id, KICKED, action.reason or "kicked by a moderator")
+        return replace(action, changed=closed > 0)
 
     async def ban(self, by: Moderator, user_id: str, *, reason: str = "", duration_s: float | None = None) -> Action:
         """Out at once (4004), and until then (default and at most 31 days) no token of theirs counts and no join with their patron key."""
         until_ms = self._until_ms(duration_s, BAN_DEFAULT_S)
         async with self._in_turn():
             action = await self._store(by, "ban", user_id, reason, until_ms)
-            for banned_id in await self._all_of(user_id):
+            for banned_id in await self._all_of(action):
                 self._sessions.ban(banned_id, until_ms)
                 self._rooms.order(by.cafe_id, c.Remove(banned_id))
                 self._send_away(banned_id, BANNED, action.reason or "banned by a moderator")
@@ -143,7 +155,7 @@ class Moderation:
         """Welcome again: with the tokens they have, if those are still good, or with a new receipt."""
         async with self._in_turn():
             action = await self._store(by, "unban", user_id, reason)
-            for banned_id in await self._all_of(user_id):
+            for banned_id in await self._all_of(action):
                 self._sessions.unban(banned_id)
         return action
 
@@ -165,6 +177,11 @@ class Moderation:
         if found is None:
             raise Rejected("not_found", f"There is no user named {user!r} in this café.")
         return str(found)
+
+    async def state(self, user_id: str) -> tuple[InForce | None, InForce | None]:
+        """The mute and the ban that hold for this user now. Raises `StoreError`."""
+        rows = await self._pg.fetch("moderation_state", user_id)
+        return _in_force(rows, "mute", self._clock.now_ms()), _in_force(rows, "ban", self._clock.now_ms())
 
     async def log(self, cafe_id: str, *, user_id: str | None = None, limit: int = 50, before: str | None = None) -> LogPage:
         """What was done in a café, or to one user in it: the newest `limit`, or those before the entry with the id `before`. Raises `StoreError`."""
@@ -199,10 +216,13 @@ class Moderation:
         log.info(action, cafe=by.cafe_id, user=user_id, name=stored.username, reason=reason, by=by.name)
         return stored
 
-    async def _all_of(self, user_id: str) -> Sequence[str]:
-        """The users that one person is at the moment, as far as their patron key shows it; this one first."""
-        rows = await self._pg.fetch("customer_alike", user_id, as_datetime(self._clock.now_ms()))
-        return [user_id, *(row["id"] for row in rows if row["id"] != user_id)]
+    async def _all_of(self, order: Action) -> Sequence[str]:
+        """The users that one person is at the moment, as far as their patron key shows it; the one of the order first. For the others the log says so."""
+        rows = await self._pg.fetch("customer_alike", order.user_id, as_datetime(self._clock.now_ms()))
+        others = [row["id"] for row in rows if row["id"] != order.user_id]
+        for other_id in others:
+            log.info(f"{order.action}_follows", user=other_id, same_person_as=order.user_id, name=order.username, by=order.staff_name)
+        return [order.user_id, *others]
 
     def _until_ms(self, duration_s: float | None, default_s: int) -> int:
         duration_s = default_s if duration_s is None else duration_s
@@ -217,6 +237,8 @@ async def _write(tx: Queries, cafe_id: str, order: Action) -> Action | None:
     if row is None:
         return None
     await tx.execute("patron_lock", order.user_id)
+    if (ends := _ENDS.get(order.action)) is not None:
+        order = replace(order, changed=_in_force(await tx.fetch("moderation_state", order.user_id), ends, order.at_ms) is not None)
     until = None if order.until_ms is None else as_datetime(order.until_ms)
     columns = (
         order.id, cafe_id, order.action, order.user_id, row["username"], order.staff_id, order.staff_name, None, order.reason,
@@ -224,6 +246,14 @@ async def _write(tx: Queries, cafe_id: str, order: Action) -> Action | None:
     )  # fmt: skip
     await tx.execute("moderation_add", *([value] for value in columns))
     return replace(order, username=row["username"])
+
+
+_ENDS: Final = {"unmute": "mute", "unban": "ban"}
+
+
+def _in_force(rows: Sequence[Mapping[str, Any]], action: str, now_ms: int) -> InForce | None:
+    found = [InForce(until_ms=as_ms(row["until_at"]), reason=row["reason"]) for row in rows if row["action"] == action]
+    return found[0] if found and found[0].until_ms > now_ms else None
 
 
 def _action(row: Mapping[str, Any]) -> Action:

@@ -128,6 +128,14 @@ class Sessions:
         await self._pg.execute("session_add", session_id, None, member.id, None, as_datetime(now_ms), as_datetime(expires_ms))
         return token, expires_ms
 
+    def is_genuine(self, refresh_token: str) -> bool:
+        """Whether this is a refresh token of ours whose session, as far as memory knows, goes on. It may have been used before."""
+        try:
+            grant = self._tokens.verify_refresh(refresh_token)
+        except Rejected:
+            return False
+        return grant.session_id not in self._revoked and grant.user_id not in self._ended
+
     async def refresh(self, refresh_token: str) -> Renewed:
         """The next pair for a refresh token, which is thereby used up.
 

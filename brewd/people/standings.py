@@ -52,14 +52,14 @@ class Standings:
         now_ms, limits, spam = self._clock.now_ms(), terms.limits, terms.spam
         blocked = as_datetime(now_ms - (0 if spam is None else spam.blocks_ms))
         used_ms = max(0, now_ms - max(DAY_MS, 0 if limits is None else limits.memory_ms))
-        acts = await self._pg.fetch("standing_acts", cafe_id, as_datetime(now_ms - ACTS_MAX_MS), blocked, timeout_s=TIMEOUT_S)
+        acts = await self._pg.fetch("standing_acts", cafe_id, as_datetime(now_ms - ACTS_MAX_MS), blocked, as_datetime(now_ms), timeout_s=TIMEOUT_S)
         used = await self._pg.fetch("standing_used", cafe_id, as_datetime(used_ms), timeout_s=TIMEOUT_S)
         return Standing(
             terms=terms,
             sent=() if limits is None else await self._sent(cafe_id, recent.messages, now_ms, limits),
             used=tuple(Used(row["action"], row["user_id"], row["session_id"] or "", as_ms(row["at"])) for row in used if not row["reset"]),
             resets=tuple(Reset(row["user_id"], row["action"], as_ms(row["at"])) for row in used if row["reset"]),
-            acts=tuple(_act(row) for row in acts),
+            acts=tuple(_act(row, user_id) for row in acts for user_id in (row["user_id"], *row["alike"])),
         )
 
     async def _sent(self, cafe_id: str, recent: Sequence[Message], now_ms: int, limits: Limits) -> tuple[Sent, ...]:
@@ -78,6 +78,6 @@ class Standings:
         return tuple(by_author.values())
 
 
-def _act(row: Mapping[str, Any]) -> Act:
+def _act(row: Mapping[str, Any], user_id: str) -> Act:
     until = row["until_at"]
-    return Act(row["action"], row["user_id"], as_ms(row["created_at"]), None if until is None else as_ms(until), row["reason"])
+    return Act(row["action"], user_id, as_ms(row["created_at"]), None if until is None else as_ms(until), row["reason"], row["rule"])

@@ -23,9 +23,13 @@ JOIN cafe ON cafe.id = u.cafe_id
 ON CONFLICT (id) DO NOTHING;
 
 -- name: standing_acts
-SELECT action, user_id::text, created_at, until_at, reason FROM moderation_actions
-WHERE cafe_id = $1 AND ((action IN ('mute', 'unmute') AND created_at > $2) OR (action = 'block' AND created_at > $3))
-ORDER BY created_at, n;
+-- alike: the users a mute, or the end of one, is about besides the one it names: whoever else that person is at the moment ($4).
+SELECT m.action, m.user_id::text, m.created_at, m.until_at, m.reason, m.rule,
+    CASE WHEN m.action = 'block' OR m.patron_id IS NULL THEN '{}'
+        ELSE ARRAY(SELECT c.id::text FROM customer c WHERE c.patron_id = m.patron_id AND c.id <> m.user_id AND c.expires_at > $4) END AS alike
+FROM moderation_actions m
+WHERE m.cafe_id = $1 AND ((m.action IN ('mute', 'unmute') AND m.created_at > $2) OR (m.action = 'block' AND m.created_at > $3))
+ORDER BY m.created_at, m.n;
 
 -- name: standing_used
 SELECT action, user_id::text, session_id::text, reset, at FROM limit_use WHERE cafe_id = $1 AND at > $2 ORDER BY at, id;
@@ -59,6 +63,35 @@ ORDER BY created_at DESC, n DESC LIMIT $4;
 
 -- name: patron_lock
 SELECT id FROM patron WHERE id = (SELECT patron_id FROM customer WHERE id = $1) FOR UPDATE;
+
+-- name: patron_lock_many
+SELECT id FROM patron WHERE id IN (SELECT patron_id FROM customer WHERE id = ANY($1::uuid[])) ORDER BY id FOR SHARE;
+
+-- name: mute_follows
+-- The other users of those who were just muted, with the last word about it.
+SELECT c.cafe_id::text, c.id::text AS user_id, last.until_at, last.reason
+FROM (SELECT DISTINCT patron_id FROM customer WHERE id = ANY($1::uuid[])) AS p
+JOIN customer c ON c.patron_id = p.patron_id AND c.expires_at > $2 AND c.id <> ALL($1::uuid[])
+CROSS JOIN LATERAL (
+    SELECT m.action, m.until_at, m.reason FROM moderation_actions m
+    WHERE m.patron_id = p.patron_id AND m.action IN ('mute', 'unmute') ORDER BY m.created_at DESC, m.n DESC LIMIT 1
+) AS last
+WHERE last.action = 'mute' AND last.until_at > $2;
+
+-- name: mute_of_patron
+SELECT action, until_at, reason FROM moderation_actions WHERE patron_id = $1 AND action IN ('mute', 'unmute') ORDER BY created_at DESC, n DESC LIMIT 1;
+
+-- name: moderation_state
+-- The last word about a user's mutes, and about their bans; also when it was spoken about them as somebody else.
+WITH about AS (
+    SELECT m.action, m.until_at, m.reason, m.created_at, m.n FROM moderation_actions m
+    WHERE m.action IN ('mute', 'unmute', 'ban', 'unban') AND (m.user_id = $1 OR m.patron_id = coalesce(
+        (SELECT c.patron_id FROM customer c WHERE c.id = $1),
+        (SELECT b.patron_id FROM moderation_actions b WHERE b.user_id = $1 ORDER BY b.created_at DESC, b.n DESC LIMIT 1)))
+)
+(SELECT action, until_at, reason FROM about WHERE action IN ('mute', 'unmute') ORDER BY created_at DESC, n DESC LIMIT 1)
+UNION ALL
+(SELECT action, until_at, reason FROM about WHERE action IN ('ban', 'unban') ORDER BY created_at DESC, n DESC LIMIT 1);
 
 -- name: customer_alike
 SELECT id::text FROM customer WHERE expires_at > $2 AND (id = $1 OR patron_id = (SELECT patron_id FROM customer WHERE id = $1));

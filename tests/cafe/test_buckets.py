@@ -383,7 +383,7 @@ def test_a_hundred_thousand_known_users_cost_no_more_than_200_bytes_each() -> No
     buckets = Buckets(STANDARD)
     tracemalloc.start()
     for n in range(count):
-        buckets.take_message(f"{n:08x}-0000-7000-8000-{n:012x}", None, NOW_MS + n % 1000)
+        buckets.take_message(f"{n:08x}-0000-7000-8000-{n:012x}", None, None, NOW_MS + n % 1000)
     buckets.changed.clear()
     size_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -395,6 +395,6 @@ def test_a_hundred_thousand_known_users_cost_no_more_than_200_bytes_each() -> No
 def test_those_whose_buckets_are_full_again_are_forgotten() -> None:
     buckets = Buckets(STANDARD)
     for n in range(100_000):
-        buckets.take_message(str(n), None, NOW_MS + 1000 * n)
+        buckets.take_message(str(n), None, None, NOW_MS + 1000 * n)
     assert len(buckets.messages) <= 2048
     assert buckets.changed <= buckets.messages.keys()

@@ -51,6 +51,9 @@ def test_shouting(text: str, loud: bool) -> None:
         ("A.COM B.COM", 2),
         ("ｅｘａｍｐｌｅ.com", 1),
         (".com .net /", 0),
+        ("192.0.2.1 and 203.0.113.9:8080, or 198.51.100.7/x", 3),
+        ("1.2.3 4.5.6.7.8 1.2.3.400 300.1.1.1 1.2.3.4.", 1),
+        ("\u202ehttp://a.example\u202c b\u2066.com", 2),
     ],
 )
 def test_links(text: str, count: int) -> None:
@@ -99,6 +102,20 @@ INDEX = looks.index_of(["ass", "Buy Now", "buy gold today", "crêpe", "…", "�
         ("une crepe", "crepe"),
         ("日本 is far", "日本"),
         ("", None),
+        ("a.s.s", "ass"),
+        ("you A-S-S!", "ass"),
+        ("what an a s s", "ass"),
+        ("b_u_y n_o_w", "buy now"),
+        ("а.ѕ.s", "ass"),
+        ("a\u202e.s.\u2066s", "ass"),
+        ("\u202eass\u202c", "ass"),
+        ("p.a.s.s", None),
+        ("a.s.s.u.m.e", None),
+        ("vitamin a, s, s", None),
+        ("a. s-s", None),
+        ("a  s  s", None),
+        ("as s. u s a", None),
+        ("I a m fine, plan b c d", None),
     ],
 )
 def test_words_are_matched_whole(text: str, found: str | None) -> None:

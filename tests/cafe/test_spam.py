@@ -33,8 +33,10 @@ class Talk:
     def say(self, who: str, text: str) -> str:
         """The action, and by which rule."""
         verdict = self.judge(who, text)
+        glanced = self.spam.glance(text)
+        assert glanced is None or (glanced, verdict.action) == (verdict.text, "allow"), "the short way never says otherwise"
         if verdict.action in ("allow", "warn"):
-            self.spam.accepted(who, verdict, self.now_ms)
+            self.spam.accepted(who, verdict.text, self.now_ms, warned=verdict.action == "warn")
         else:
             self.spam.blocked(who, verdict, self.now_ms)
         return verdict.action if verdict.rule is None else f"{verdict.action} {verdict.rule}"
@@ -101,7 +103,58 @@ def test_the_first_copies_of_a_raid_go_out_and_no_more(talk: Talk) -> None:
 def test_one_person_repeating_is_no_raid_until_another_joins_in(talk: Talk) -> None:
     assert [talk.say("ann", LONG) for _ in range(2)] == ["allow", "warn duplicate"]
     assert talk.say("bob", LONG) == "block raid"
+
+
+def test_nobody_can_make_a_raid_of_what_somebody_else_said_first(talk: Talk) -> None:
+    assert talk.say("ann", LONG) == "allow"
+    said = [talk.say(f"copier{n % 20}", LONG) for n in range(100)]
+    assert said[0] == "allow"
+    assert set(said[1:]) <= {"block raid", "mute raid"}
+    assert talk.say("ann", LONG) == "warn duplicate", "as if nobody had copied it"
+    talk.now_ms += RULES.duplicate_ms
+    for n in range(20):
+        talk.say(f"copier{n}", LONG)
+    assert talk.say("ann", LONG) == "allow"
+
+
+def test_who_copies_a_raid_unknowing_is_told_and_not_counted(talk: Talk) -> None:
+    others = [f"the night is young and number {n} is still awake" for n in range(3)]
+    for text in (LONG, *others):
+        assert [talk.say(raider, text) for raider in ("raider", "second")] == ["allow", "allow"]
+    assert [talk.say("ann", "gold coins") for _ in range(2)] == ["block words"] * 2
+    assert talk.say("ann", LONG) == "block raid", "two blocks, and this one does not make three"
+    assert talk.say("bob", LONG) == "block raid"
+    assert talk.say("bob", "and now what") == "allow"
+    assert [talk.say("bob", LONG.upper()), talk.say("bob", others[0])] == ["block raid", "block raid"], "going on with it, or with another one"
+    assert talk.say("bob", others[1]) == "mute raid"
+    talk.now_ms += RULES.blocks_ms
+    for raider in ("raider", "second"):
+        talk.say(raider, LONG)
     assert talk.say("ann", LONG) == "block raid"
+
+
+def test_a_word_that_is_not_wanted_counts_in_a_raid_too() -> None:
+    talk = Talk(SpamRules(words=looks.index_of(["gold coins"]), raid_chars_min=8))
+    verdicts = []
+    for who in ("ann", "bob", "cid", "cid", "cid"):
+        verdicts.append(talk.say(who, "gold coins for you"))
+    assert verdicts == ["block words"] * 4 + ["mute words"]
+
+
+def test_a_short_text_with_a_link_is_a_raid_too(talk: Talk) -> None:
+    for text in ("look: beans.shop", "at 203.0.113.9/x", "beans.example/9"):
+        assert [talk.say(f"guest{n}", text) for n in range(3)] == ["allow", "allow", "block raid"]
+    for text in ("see you at 7.30", "e.g. a tea", "v1.2.3"):
+        assert {talk.say(f"guest{n}", text) for n in range(5)} == {"allow"}
+
+
+def test_other_numbers_make_no_other_text_of_a_long_one(talk: Talk) -> None:
+    offer = "Hurry to the new place next door, only {} seats are left and the coffee costs nothing at all tonight"
+    assert [talk.say(f"raider{n}", offer.format(1000 - n)) for n in range(3)] == ["allow", "allow", "block raid"]
+    assert talk.say("raider0", offer.format("7")) == "warn duplicate"
+    for text in ("table {} is free now, if somebody wants it", "{} : {}"):
+        assert {talk.say("ann", text.format(n, n)) for n in range(9)} == {"allow"}, "short ones may be about numbers alone"
+    assert {talk.say("ann", f"{'0123456789' * 8} {n} and so on") for n in range(9)} == {"allow"}, "as may those that are all numbers"
 
 
 def test_what_many_say_is_no_raid_when_it_is_short(talk: Talk) -> None:
@@ -166,10 +219,14 @@ def test_what_was_never_stored_was_never_said(talk: Talk) -> None:
 
 def test_blocks_and_texts_survive_a_restart(talk: Talk) -> None:
     for at_ms in (NOW_MS - RULES.blocks_ms, NOW_MS - 2, NOW_MS - 1):
-        talk.spam.restore_block("ann", at_ms)
+        talk.spam.restore_block("ann", "words", at_ms)
     talk.spam.restore("ann", LONG, NOW_MS - RULES.duplicate_ms + 1)
     assert talk.judge("ann", LONG).rule == "duplicate"
     assert talk.judge("ann", "gold coins").action == "mute"
+    talk.spam.restore_block("bob", "raid", NOW_MS - 4)
+    talk.spam.restore_block("bob", "raid", NOW_MS - 3)
+    assert talk.say("bob", "gold coins") == "block words", "the first one was the telling"
+    assert talk.judge("bob", "gold coins").action == "mute"
 
 
 def test_other_rules_count_at_once_and_what_happened_has_happened(talk: Talk) -> None:
@@ -214,7 +271,7 @@ def test_a_room_under_attack_remembers_so_much_and_no_more() -> None:
     tracemalloc.start()
     for n in range(OFFENDERS_MAX + 1000):
         verdict = talk.judge(f"{n:036}", f"NOISE {n} ALL OVER")
-        talk.spam.accepted(f"{n:036}", verdict, talk.now_ms)
+        talk.spam.accepted(f"{n:036}", verdict.text, talk.now_ms, warned=True)
         talk.spam.blocked(f"{n:036}", verdict, talk.now_ms)
     size_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -243,24 +300,46 @@ def test_one_offender_costs_no_more_than_the_numbers_that_count(talk: Talk) -> N
 def test_the_laws_of_it(story: list[tuple[str, str, int]]) -> None:
     """Whatever is said by whom and when, as somebody counts who keeps the whole story."""
     talk = Talk()
+    tried: list[tuple[str, int]] = []
     sent: list[tuple[str, str, int]] = []
     warned: list[tuple[str, int]] = []
+    raids: list[tuple[str, int]] = []
     blocked: list[tuple[str, int]] = []
     for who, text, pause_ms in story:
         talk.now_ms += pause_ms
         now_ms = talk.now_ms
         warnings = sum(one == who and now_ms - at_ms < HOUR_MS for one, at_ms in warned)
         blocks = sum(one == who and now_ms - at_ms < 24 * HOUR_MS for one, at_ms in blocked)
+        told = any(one == who and now_ms - at_ms < 24 * HOUR_MS for one, at_ms in raids)
+        first = beginners(tried, now_ms) if text == LONG else set()
         action, _, rule = talk.say(who, text).partition(" ")
+        tried += [(who, now_ms)] * (text == LONG)
         if action in ("allow", "warn"):
             sent.append((who, text, now_ms))
             copies = [one for one, said, at_ms in sent if said == LONG == text and now_ms - at_ms < RULES.duplicate_ms]
-            assert len(copies) <= 2 or len(set(copies)) == 1, "a raid"
+            assert len(copies) <= 2 or len(set(copies)) == 1 or who in first, "a raid"
             assert text != "gold coins"
         if action == "warn":
             assert warnings < 2
             warned.append((who, now_ms))
         if action in ("block", "mute"):
-            assert (action == "mute") is (blocks >= 2)
+            counts = rule != "raid" or told
+            assert (action == "mute") is (counts and blocks >= 2)
             assert rule in ("words", "raid", "warnings")
-            blocked.append((who, now_ms))
+            assert rule != "raid" or first != {who}, "nobody's words are made a raid by others"
+            raids += [(who, now_ms)] * (rule == "raid")
+            blocked += [(who, now_ms)] * counts
+
+
+def beginners(tried: list[tuple[str, int]], now_ms: int) -> set[str]:
+    """Who may have said it first: of those after whom it was never forgotten for sure, those before whom it may have been."""
+    found = set()
+    later_ms = now_ms
+    for at in range(len(tried) - 1, -1, -1):
+        who, at_ms = tried[at]
+        if later_ms - at_ms >= 2 * RULES.duplicate_ms:
+            break
+        if at == 0 or at_ms - tried[at - 1][1] >= RULES.duplicate_ms:
+            found.add(who)
+        later_ms = at_ms
+    return found

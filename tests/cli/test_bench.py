@@ -70,8 +70,8 @@ def pair() -> Iterator[tuple[Load, Fleet, socket.socket]]:
     fleet.senders = [ours]
     fleet._socks = {fd: ours}
     fleet.epoll.register(fd, 1)
-    plan = Plan(port=0, path="/ws", pid=os.getpid(), cafes=[CAFE], tokens=["t"], outstanding=1, rate=0, warm_s=0, measure_s=0, join_limit_s=1, cpu=-1)
-    yield Load(fleet, plan), fleet, theirs
+    plan = Plan(targets=[], rounds=1, path="/ws", outstanding=1, rate=0, warm_s=0, measure_s=0, join_limit_s=1, cpu=-1)
+    yield Load(fleet, plan, [CAFE]), fleet, theirs
     ours.close()
     theirs.close()
     fleet.epoll.close()
@@ -208,18 +208,14 @@ def test_a_whole_measurement() -> None:
     assert "own" in bench_report.table([result])
 
 
-def test_limits_are_compared_in_pairs_whose_order_changes() -> None:
-    asked: list[bool] = []
+def test_limits_are_compared_within_each_round() -> None:
+    def measured(rate: float) -> dict[str, Any]:
+        return {"deliveries_per_cpu_s": 10 * rate, "sent": 2 * rate, "server_cpu_s": 2.0}
 
-    def measure(limited: bool) -> dict[str, Any]:
-        asked.append(limited)
-        return {"deliveries_per_cpu_s": 90.0 if limited else 100.0, "sent": 8 if limited else 10, "server_cpu_s": 2.0}
-
-    result = bench_limits.compared("s", bench_limits.pairs(measure, 3))
-    assert asked == [True, False, False, True, True, False]
-    assert result["median"] == {"deliveries": 0.9, "sends": 0.8}
-    assert result["rounds"][1] == {"on": {"deliveries": 90, "sends": 4}, "off": {"deliveries": 100, "sends": 5}, "ratio": {"deliveries": 0.9, "sends": 0.8}}
-    assert bench_limits.table([result]).splitlines()[-1].split() == ["s", "median", "0.900", "0.800"]
+    result = bench_limits.compared("s", [[measured(9), measured(10)], [measured(16), measured(20)], [measured(20), measured(20)]])
+    assert [result[of] for of in ("median", "min", "max")] == [{"deliveries": ratio, "sends": ratio} for ratio in (0.9, 0.8, 1.0)]
+    assert result["rounds"][0] == {"on": {"deliveries": 90, "sends": 9}, "off": {"deliveries": 100, "sends": 10}, "ratio": {"deliveries": 0.9, "sends": 0.9}}
+    assert bench_limits.table([result]).splitlines()[-1].split() == ["s", "3", "160", "200", "0.900", "0.800", "1.000", "16", "20", "0.900", "0.800", "1.000"]
 
 
 def test_what_takes_as_long_with_limits_as_without_is_not_compared(run: Callable[..., Ran]) -> None:
@@ -236,11 +232,12 @@ def test_a_bench_daemon_limits_or_does_not(limited: bool) -> None:
 
 
 def test_limits_are_compared_on_real_daemons() -> None:
-    command = [sys.executable, "-m", "brewd", "bench", "limits", "-n", "4", "-r", "2", "--rounds", "1", "--seconds", "0.5", "--warm", "0.1", "--json"]
+    command = [sys.executable, "-m", "brewd", "bench", "limits", "-n", "4", "-r", "2", "--rounds", "3", "--seconds", "0.2", "--warm", "0.1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)["results"]
-    assert result["median"]["sends"] > 0
+    assert len(result["rounds"]) == 3
+    assert 0 < result["min"]["sends"] <= result["median"]["sends"] <= result["max"]["sends"]
 
 
 def test_told_to_stop_it_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -78,6 +78,22 @@ def test_a_muted_user_is_refused_until_unmuted(brewd: Brewd, cafe: str, user: di
     assert first.err == f"older ones follow: --before {first.json['actions'][0]['id']}\n"
 
 
+def test_a_user_is_shown_by_name_with_what_holds_for_them(brewd: Brewd, cafe: str, user: dict[str, str]) -> None:
+    assert brewd("user", "show", user["id"], "--json").json["user"]["mute"] is None
+    brewd("user", "mute", "--cafe", cafe, user["username"], "--reason", "too loud")
+    shown = brewd("user", "show", "--cafe", cafe, user["username"])
+    (mute,) = [line for line in shown.out.splitlines() if line.startswith("mute ")]
+    assert mute.endswith(": too loud")
+    ran = brewd("user", "show", user["username"])
+    assert (ran.code, ran.out, "--cafe" in ran.err) == (2, "", True)
+
+
+def test_an_order_that_changes_nothing_says_so(brewd: Brewd, cafe: str, user: dict[str, str]) -> None:
+    for verb, words in (("unmute", "was not muted"), ("unban", "was not banned"), ("kick", "had no socket open")):
+        ran = brewd("user", verb, "--cafe", cafe, user["id"], "--json")
+        assert (ran.code, ran.json["changed"], ran.err) == (0, False, f"{user['username']} {words}\n")
+
+
 def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict[str, str], dev: Dev) -> None:
     assert brewd("user", "kick", "--cafe", cafe, user["id"]).out.startswith("action    kick\n")
     assert "until" in brewd("user", "ban", "--cafe", cafe, user["id"], "--for", "3d").out
@@ -93,7 +109,10 @@ def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict
     [
         (("user", "mute", "Nobody"), 4, "There is no user named 'Nobody' in this café."),
         (("user", "ban", NOBODY), 4, "There is no such user in this café."),
-        (("user", "mute", NOBODY, "--for", "0s"), 2, "must be between 1 and"),
+        (("user", "mute", NOBODY, "--for", "0s"), 2, "brewd: --for: must be between 1 and"),
+        (("user", "show", "Nobody"), 4, "There is no user named"),
+        (("user", "kick", NOBODY, "--reason", "x" * 201), 2, "brewd: --reason: must have"),
+        (("user", "kick", NOBODY, "--for", "3d"), 2, "usage: brewd user kick "),
         (("user", "mute", NOBODY, "--for", "32d"), 2, "must be between 1 and"),
         (("limits", "set"), 2, "nothing to set"),
         (("limits", "set", "message.perhour=4"), 2, "did you mean message.per_hour?"),
@@ -102,7 +121,7 @@ def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict
         (("limits", "try", "--profile", "wild"), 2, "there is no profile 'wild'"),
         (("limits", "reset", "Nobody"), 4, "There is no user named"),
         (("message", "delete", NOBODY), 4, ""),
-        (("message", "delete", "x"), 2, "messageId: Invalid UUID"),
+        (("message", "delete", "x"), 2, "brewd: ID: Invalid UUID"),
         (("moderation", "log", "--user", "Nobody"), 4, "There is no user named"),
     ],
 )

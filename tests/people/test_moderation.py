@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 import trio.testing
 
 from brewd.cafe import commands as c
+from brewd.cafe.effects import Record
+from brewd.cafe.ledger import Ledger
 from brewd.errors import Rejected
 from brewd.people.join import JoinAnswer
-from brewd.people.moderation import Moderator
+from brewd.people.moderation import InForce, Moderator
 from brewd.people.records import Cafe
 from brewd.people.sessions import Sessions
 from brewd.runtime.clock import rfc3339
@@ -155,6 +158,92 @@ async def test_the_log_outlives_who_it_is_about(world: World) -> None:
 
 async def _forget(tx: Any, user_id: str, staff_id: str) -> None:
     await tx.script(f"UPDATE receipt SET user_id = NULL; DELETE FROM customer WHERE id = '{user_id}'; DELETE FROM staff WHERE id = '{staff_id}'")
+
+
+# Mutes
+
+
+async def test_a_mute_is_about_the_person_whoever_they_are_at_the_moment(world: World) -> None:
+    cafe = await world.cafe()
+    mo, first = await world.moderator(cafe), await world.join(cafe)
+    second = await world.join(cafe, "r-2", first.patron_key)
+    await world.join(cafe, "r-3")
+    action = await world.moderation.mute(mo, second.user.id, reason="too loud")
+    until_ms = action.until_ms or 0
+    assert world.rooms.orders == [(cafe.id, c.Mute(user.id, until_ms, "too loud")) for user in (second.user, first.user)]
+    assert [one.user_id for one in (await world.moderation.log(cafe.id)).actions] == [second.user.id], "the log says what was ordered"
+    world.rooms.orders.clear()
+    await world.moderation.unmute(mo, first.user.id)
+    assert world.rooms.orders == [(cafe.id, c.Unmute(user.id)) for user in (first.user, second.user)]
+
+
+async def test_who_joins_again_is_as_muted_as_they_were(world: World, mock_clock: trio.testing.MockClock) -> None:
+    cafe, other = await world.cafe(), await world.cafe(name="Other")
+    mo, ann = await world.moderator(cafe), await world.join(cafe)
+    action = await world.moderation.mute(mo, ann.user.id, reason="too loud", duration_s=60)
+    world.rooms.orders.clear()
+    again = await world.join(cafe, "r-2", ann.patron_key)
+    assert world.rooms.orders == [(cafe.id, c.Mute(again.user.id, action.until_ms or 0, "too loud"))]
+    await world.join(cafe, "r-3")
+    await world.join(other, "r-1", ann.patron_key)
+    assert len(world.rooms.orders) == 1, "who shows no key, or one of another café, is somebody new"
+    await world.moderation.unmute(mo, ann.user.id)
+    world.rooms.orders.clear()
+    await world.join(cafe, "r-4", ann.patron_key)
+    await world.moderation.mute(mo, ann.user.id, duration_s=1)
+    mock_clock.jump(2)
+    world.rooms.orders.clear()
+    await world.join(cafe, "r-5", ann.patron_key)
+    assert world.rooms.orders == []
+
+
+async def test_a_mute_by_the_rules_follows_the_person_as_soon_as_it_is_written(world: World) -> None:
+    cafe = await world.cafe()
+    mo, ann = await world.moderator(cafe), await world.join(cafe)
+    other, bob = await world.join(cafe, "r-2", ann.patron_key), await world.join(cafe, "r-3")
+    ledger = Ledger(pg=world.pg, ids=world.ids)
+    ledger.on_mutes = world.alike.follow
+    now_ms = world.clock.now_ms()
+    mutes = [Record("mute", one.user.id, one.user.username, now_ms, rule="blocks", reason="spam", until_ms=now_ms + 60_000) for one in (ann, bob)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.run)
+        for mute in (*mutes, Record("block", bob.user.id, "b", now_ms)):
+            ledger.note(cafe.id, mute)
+        await ledger.settled()
+        assert world.rooms.orders == [(cafe.id, c.Mute(other.user.id, now_ms + 60_000, "spam"))]
+        await world.moderation.unmute(mo, other.user.id)
+        world.rooms.orders.clear()
+        await world.alike.follow(mutes)
+        assert world.rooms.orders == [], "what was said later counts"
+        nursery.cancel_scope.cancel()
+
+
+async def test_whether_an_order_made_a_difference_is_told(world: World, mock_clock: trio.testing.MockClock) -> None:
+    cafe = await world.cafe()
+    mo, ann = await world.moderator(cafe), await world.join(cafe)
+    again = await world.join(cafe, "r-2", ann.patron_key)
+    orders = world.moderation
+    assert [(await order(mo, ann.user.id)).changed for order in (orders.unmute, orders.unban, orders.kick)] == [False, False, True]
+    for begin, end in ((orders.mute, orders.unmute), (orders.ban, orders.unban)):
+        assert (await begin(mo, ann.user.id, duration_s=60)).changed
+        assert [(await end(mo, again.user.id)).changed for _ in range(2)] == [True, False]
+        await begin(mo, ann.user.id, duration_s=60)
+        mock_clock.jump(61)
+        assert not (await end(mo, ann.user.id)).changed
+
+
+async def test_what_holds_for_somebody_can_be_asked(world: World) -> None:
+    cafe = await world.cafe()
+    mo, ann = await world.moderator(cafe), await world.join(cafe)
+    again = await world.join(cafe, "r-2", ann.patron_key)
+    assert await world.moderation.state(ann.user.id) == (None, None)
+    muted = await world.moderation.mute(mo, ann.user.id, reason="loud", duration_s=60)
+    banned = await world.moderation.ban(mo, again.user.id, reason="enough")
+    mute, ban = InForce(until_ms=muted.until_ms or 0, reason="loud"), InForce(until_ms=banned.until_ms or 0, reason="enough")
+    assert await world.moderation.state(ann.user.id) == await world.moderation.state(again.user.id) == (mute, ban)
+    await world.moderation.unmute(mo, again.user.id)
+    assert await world.moderation.state(ann.user.id) == (None, ban)
+    assert await world.moderation.state(NO_ONE) == (None, None)
 
 
 # Bans

@@ -154,6 +154,28 @@ async def test_mutes_and_blocks_are_back_and_end_in_time(life: Life, mock_clock:
     ]  # fmt: skip
 
 
+async def test_a_mute_is_back_for_whoever_that_person_is(life: Life) -> None:
+    world, mo = life.world, await life.world.moderator(life.cafe)
+    ann = await world.join(life.cafe, "patron-1")
+    again = await world.join(life.cafe, "patron-2", ann.patron_key)
+    life.guests = [*life.guests, *(c.Who(one.user.id, one.user.username) for one in (ann, again))]
+    await world.moderation.mute(mo, ann.user.id)
+    await life.open()
+    assert [await life.say(to, "hello") for to in (0, 3, 4)] == [None, "muted", "muted"]
+    await world.moderation.unmute(mo, again.user.id)
+    await life.open()
+    assert [await life.say(to, "good evening") for to in (3, 4)] == [None, None]
+
+
+async def test_a_raid_that_somebody_was_told_of_is_remembered(life: Life) -> None:
+    text = "meet me at the old fountain by the river tonight"
+    for to in (0, 1, 2):
+        await life.say(to, text)
+    await life.open()
+    assert await life.say(2, text) == "spam_blocked"
+    assert [await life.say(2, text) for _ in range(3)] == ["spam_blocked", "spam_blocked", "muted"], "told of before, so these are the second and the third"
+
+
 async def test_a_room_opens_with_what_was_decided_a_moment_before(life: Life) -> None:
     """Although the ledger has not written it yet."""
     for _ in range(3):

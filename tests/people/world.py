@@ -10,6 +10,7 @@ from msgspec import Struct
 from brewd.cafe.commands import Command
 from brewd.cafe.events import Event
 from brewd.cafe.ref import CafeRef
+from brewd.people.alike import Alike
 from brewd.people.allowances import Allowances
 from brewd.people.analytics import Analytics
 from brewd.people.badges import Badges
@@ -60,8 +61,9 @@ class Rooms:
     def ref(self, cafe_id: str) -> CafeRef:
         raise AssertionError(f"nobody asks {cafe_id}")
 
-    def send_away(self, user_id: str, code: int, reason: str) -> None:
+    def send_away(self, user_id: str, code: int, reason: str) -> int:
         self.away.append((user_id, code, reason))
+        return 1
 
 
 class NoRedis:
@@ -90,6 +92,7 @@ class World(Struct, frozen=True, kw_only=True):
     joins: Joins
     users: Users
     rooms: Rooms
+    alike: Alike
     moderation: Moderation
     allowances: Allowances
     visits: Visits
@@ -123,6 +126,9 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
     rooms, visits = Rooms(), Visits(pg=pg)
     sessions.on_open.append(visits.opened)
     hasher = Passwords(time_cost=1, memory_kib=64)
+    joins = Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S)
+    alike = Alike(pg=pg, clock=clock, rooms=rooms)
+    joins.on_muted = alike.mute
     return World(
         pg=pg,
         clock=clock,
@@ -133,9 +139,10 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
         cafes=cafes,
         staff=Staff(pg=pg, clock=clock, ids=ids, hasher=hasher, sessions=sessions),
         receipts=Receipts(pg=pg, clock=clock, ids=ids, public_url="https://cafe.example", ttl_s=JOIN_TTL_S),
-        joins=Joins(pg=pg, clock=clock, ids=ids, cafes=cafes, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
+        joins=joins,
         users=Users(pg=pg, clock=clock, ids=ids, tokens=tokens, sessions=sessions, user_ttl_s=USER_TTL_S),
         rooms=rooms,
+        alike=alike,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=sessions, rooms=rooms, send_away=rooms.send_away),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=cafes, rooms=rooms),
         visits=visits,

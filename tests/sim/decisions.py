@@ -27,9 +27,9 @@ class Decisions:
     def limit_use_add(self, *columns: Sequence[Any]) -> list[Any]:
         return _add(self.uses, _USES, columns)
 
-    def standing_acts(self, cafe_id: str, since: datetime, blocked_since: datetime) -> list[Any]:
+    def standing_acts(self, cafe_id: str, since: datetime, blocked_since: datetime, now: datetime) -> list[Any]:
         kinds = {"mute": since, "unmute": since, "block": blocked_since}
-        rows = [row for row in self.acts if row["cafe_id"] == cafe_id and row["action"] in kinds and row["created_at"] > kinds[row["action"]]]
+        rows = [row | {"alike": []} for row in self.acts if row["cafe_id"] == cafe_id and row["action"] in kinds and row["created_at"] > kinds[row["action"]]]
         return sorted(rows, key=lambda row: row["created_at"])
 
     def standing_used(self, cafe_id: str, since: datetime) -> list[Any]:

@@ -176,6 +176,11 @@ class Daemon:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
+    def cpu_s(self) -> float:
+        """The CPU time the daemon itself has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def left(self) -> list[int]:
         """The processes that still work in the data directory."""
         found = []

@@ -60,9 +60,11 @@ class Witness(Guest):
 class Attacker:
     """One of many: says what `text` makes of a number, `gap_s` apart after the first `late_s`, and does not care to listen. `codes`: how it was answered, `reply` where it was not refused."""
 
-    def __init__(self, daemon: Daemon, user: tuple[str, str, str], text: Callable[[int], str], *, late_s: float, gap_s: float = 0.3) -> None:
+    def __init__(
+        self, address: Callable[[], tuple[str, int]], user: tuple[str, str, str], text: Callable[[int], str], *, late_s: float, gap_s: float = 0.3
+    ) -> None:
         self.cafe_id, self.user_id, self._token = user
-        self._daemon = daemon
+        self._address = address
         self._text = text
         self._gap_s = gap_s
         self._late_s = late_s
@@ -70,7 +72,7 @@ class Attacker:
         self.codes: Counter[str] = Counter()
 
     async def live(self, begin: trio.Event) -> None:
-        line = await Line.open(self._daemon.address(), self._token)
+        line = await Line.open(self._address(), self._token)
         try:
             await line.send("join:cafe", {"cafeId": self.cafe_id}, "join")
             async with trio.open_nursery() as nursery:

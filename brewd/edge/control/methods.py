@@ -55,7 +55,7 @@ def build_methods(
         **operation_methods(directory=directory, supervisor=supervisor, config=config, urls=listening, health=health, drain=drain, stop=stop),
         **cafe_methods(cafes=cafes, networks=networks, directory=directory),
         **staff_methods(staff=staff, cafes=cafes),
-        **user_methods(users=users, cafes=cafes),
+        **user_methods(users=users, cafes=cafes, moderation=moderation),
         **moderation_methods(moderation=moderation, cafes=cafes),
         **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
         **job_methods(keeping=keeping, moderation=moderation, cafes=cafes, clock=clock),

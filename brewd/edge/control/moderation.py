@@ -49,7 +49,8 @@ def moderation_methods(*, moderation: Moderation, cafes: Cafes) -> dict[str, Met
         async def run(params: Order) -> dict[str, Any]:
             by = await operator(cafes, params.cafe_id)
             lasting = {"duration_s": params.duration_s} if isinstance(params, OrderFor) else {}
-            return {"action": _action_json(await carry_out(by, await moderation.find(by.cafe_id, params.user), reason=params.reason, **lasting))}
+            done = await carry_out(by, await moderation.find(by.cafe_id, params.user), reason=params.reason, **lasting)
+            return {"action": _action_json(done), "changed": done.changed}
 
         return run
 

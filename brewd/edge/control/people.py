@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from brewd.edge.control.server import Method, Params, method
-from brewd.people.records import Role
+from brewd.errors import Rejected
+from brewd.people.records import Role, invalid
 from brewd.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
     from brewd.people.cafes import Cafes
+    from brewd.people.moderation import InForce, Moderation
     from brewd.people.records import StaffMember, User
     from brewd.people.staff import Staff
     from brewd.people.users import Users
@@ -57,6 +59,14 @@ class OneUser(Params, frozen=True, kw_only=True):
     user_id: UUID
 
 
+class ShowUser(Params, frozen=True, kw_only=True):
+    """By id; or by id or name, in a café."""
+
+    user_id: UUID | None = None
+    cafe_id: UUID | None = None
+    user: str | None = None
+
+
 def staff_methods(*, staff: Staff, cafes: Cafes) -> dict[str, Method]:
     async def add(params: AddStaff) -> dict[str, Any]:
         return {"staff": _staff_json(await staff.add(str(params.cafe_id), params.name, params.role, params.password))}
@@ -81,7 +91,7 @@ def staff_methods(*, staff: Staff, cafes: Cafes) -> dict[str, Method]:
     }
 
 
-def user_methods(*, users: Users, cafes: Cafes) -> dict[str, Method]:
+def user_methods(*, users: Users, cafes: Cafes, moderation: Moderation) -> dict[str, Method]:
     async def add(params: AddUsers) -> dict[str, Any]:
         return {"users": await users.add_many(str(params.cafe_id), params.count)}
 
@@ -89,8 +99,21 @@ def user_methods(*, users: Users, cafes: Cafes) -> dict[str, Method]:
         cafe = await cafes.get(str(params.cafe_id))
         return {"users": [_user_json(user) for user in await users.list(cafe.id)]}
 
-    async def show(params: OneUser) -> dict[str, Any]:
-        return {"user": _user_json(await users.show(str(params.user_id)))}
+    async def show(params: ShowUser) -> dict[str, Any]:
+        user = await users.show(await find(params))
+        mute, ban = await moderation.state(user.id)
+        return {"user": {**_user_json(user), "mute": _in_force_json(mute), "ban": _in_force_json(ban)}}
+
+    async def find(params: ShowUser) -> str:
+        if params.user_id is not None:
+            return str(params.user_id)
+        if params.cafe_id is None or params.user is None:
+            raise invalid("user", "say which user: userId, or cafeId and their id or name there")
+        cafe = await cafes.get(str(params.cafe_id))
+        user_id = await moderation.find(cafe.id, params.user)
+        if (await users.show(user_id)).cafe_id != cafe.id:
+            raise Rejected("not_found", "There is no such user in this café.")
+        return user_id
 
     async def expire(params: OneUser) -> dict[str, Any]:
         return {"user": _user_json(await users.expire(str(params.user_id)))}
@@ -98,7 +121,7 @@ def user_methods(*, users: Users, cafes: Cafes) -> dict[str, Method]:
     return {
         "user.add": method(AddUsers, add, deadline_s=_ADD_USERS_S),
         "user.list": method(OneCafe, list_live),
-        "user.show": method(OneUser, show),
+        "user.show": method(ShowUser, show),
         "user.expire": method(OneUser, expire),
     }
 
@@ -112,6 +135,10 @@ def _staff_json(member: StaffMember) -> dict[str, Any]:
         "createdAt": rfc3339(member.created_ms),
         "disabledAt": None if member.disabled_ms is None else rfc3339(member.disabled_ms),
     }
+
+
+def _in_force_json(held: InForce | None) -> dict[str, Any] | None:
+    return None if held is None else {"until": rfc3339(held.until_ms), "reason": held.reason}
 
 
 def _user_json(user: User) -> dict[str, Any]:

@@ -113,8 +113,9 @@ async def join(parts: HttpParts, call: Call[JoinBody, NoQuery]) -> JoinedAnswer:
 
 
 async def refresh(parts: HttpParts, call: Call[RefreshBody, NoQuery]) -> RefreshAnswer:
-    async with parts.guard.attempts.refresh(call.address, call.tell):
-        renewed = await parts.sessions.refresh(call.body.refresh_token)
+    token = call.body.refresh_token
+    async with parts.guard.attempts.refresh(call.address, call.tell, genuine=parts.sessions.is_genuine(token)):
+        renewed = await parts.sessions.refresh(token)
     return RefreshAnswer(renewed.access_token, renewed.refresh_token, user_shape(renewed.user))
 
 

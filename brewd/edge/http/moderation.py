@@ -16,14 +16,16 @@ from brewd.runtime.clock import rfc3339
 
 
 class OrderBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Whom, why and, where the order is one that ends, for how long."""
+    """Whom, and why."""
 
     user_id: UUID
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_MAX_CHARS, description="in the log; a mute's is told to the guest, and a kick's or ban's")]
-    duration_s: (
-        Annotated[float, Meta(ge=1, le=DURATION_MAX_S, description="of a mute (24 h without it) or a ban (31 days without it); the other orders have no end")]
-        | None
-    ) = None
+
+
+class LastingOrderBody(OrderBody, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """For how long, too."""
+
+    duration_s: Annotated[float, Meta(ge=1, le=DURATION_MAX_S, description="of a mute (24 h without it) or a ban (31 days without it)")] | None = None
 
 
 class ActionShape(Struct, frozen=True, rename="camel"):
@@ -57,7 +59,7 @@ class LogAnswer(Struct, frozen=True, rename="camel"):
     has_more: bool
 
 
-async def mute(parts: HttpParts, call: Call[OrderBody, NoQuery]) -> ActionShape:
+async def mute(parts: HttpParts, call: Call[LastingOrderBody, NoQuery]) -> ActionShape:
     by, user_id, reason = _order(call)
     return _shape(await parts.moderation.mute(by, user_id, reason=reason, duration_s=call.body.duration_s))
 
@@ -72,7 +74,7 @@ async def kick(parts: HttpParts, call: Call[OrderBody, NoQuery]) -> ActionShape:
     return _shape(await parts.moderation.kick(by, user_id, reason=reason))
 
 
-async def ban(parts: HttpParts, call: Call[OrderBody, NoQuery]) -> ActionShape:
+async def ban(parts: HttpParts, call: Call[LastingOrderBody, NoQuery]) -> ActionShape:
     by, user_id, reason = _order(call)
     return _shape(await parts.moderation.ban(by, user_id, reason=reason, duration_s=call.body.duration_s))
 
@@ -88,7 +90,7 @@ async def moderation_log(parts: HttpParts, call: Call[Any, LogQuery]) -> LogAnsw
     return LogAnswer([_shape(action) for action in page.actions], page.has_more)
 
 
-def _order(call: Call[OrderBody, NoQuery]) -> tuple[Moderator, str, str]:
+def _order(call: Call[Any, NoQuery]) -> tuple[Moderator, str, str]:
     """Who, whom and why. A person who orders something says why."""
     return Moderator.of(call.who), str(call.body.user_id), clean_text("reason", call.body.reason, max_chars=REASON_MAX_CHARS)
 
@@ -121,7 +123,7 @@ def _endpoint(handler: Handler, summary: str) -> Endpoint:
         tag="moderation",
         summary=summary,
         roles=MODERATOR,
-        body=OrderBody,
+        body=LastingOrderBody if handler in (mute, ban) else OrderBody,
         answer=ActionShape,
         codes=("not_found",),
     )

@@ -11,7 +11,8 @@ import msgspec
 
 from brewd import __version__
 from brewd.edge.http.endpoint import Endpoint
-from brewd.edge.http.problem import MEDIA_TYPE, Problem, title_of
+from brewd.edge.http.problem import Problem
+from brewd.edge.refusal import MEDIA_TYPE, title_of
 from brewd.errors import STATUS
 
 _IDS: Final = re.compile(r"<uuid:(\w+)>")

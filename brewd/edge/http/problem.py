@@ -12,13 +12,11 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
+from brewd.edge.refusal import MEDIA_TYPE, problem_body
 from brewd.edge.standing import OverLimit, headers
 from brewd.errors import STATUS, Rejected, StoreError
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
-
-MEDIA_TYPE: Final = "application/problem+json"
-_WAIT_DEFAULT_MS: Final = 1000
 
 _OF_STATUS: Final = {
     404: ("not_found", "There is nothing here."),
@@ -51,17 +49,10 @@ class FieldError(msgspec.Struct, frozen=True):
     detail: str
 
 
-def title_of(code: str) -> str:
-    return code.replace("_", " ").capitalize()
-
-
 def problem(code: str, detail: str, extras: Mapping[str, Any] | None = None, *, status: int | None = None) -> Response:
     """The answer for a refusal; `status`: when it is not the one of the code. 429 and 503 always say when to come back."""
     status = status or STATUS[code]
-    body: dict[str, Any] = {"type": f"/docs#{code}", "title": title_of(code), "status": status, "detail": detail, "code": code}
-    body |= {name: value for name, value in (extras or {}).items() if name not in body}
-    if status in (429, 503):
-        body.setdefault("retryAfterMs", _WAIT_DEFAULT_MS)
+    body = problem_body(code, detail, extras or {}, status)
     response = Response(msgspec.json.encode(body), status, content_type=MEDIA_TYPE)
     if status in (429, 503):
         response.headers["Retry-After"] = str(math.ceil(body["retryAfterMs"] / 1000))

@@ -17,6 +17,7 @@ from wsproto.utilities import generate_accept_token
 
 from brewd.edge import standing
 from brewd.edge.head import Head
+from brewd.edge.refusal import MEDIA_TYPE, problem_body
 from brewd.edge.standing import OverLimit
 from brewd.errors import Rejected
 
@@ -69,11 +70,12 @@ def refusal(rejected: Rejected, status: int | None = None) -> bytes:
     """A complete HTTP answer that says no and ends the connection."""
     code = status or rejected.status
     phrase = HTTPStatus(code).phrase
-    body = orjson.dumps({"type": "about:blank", "title": phrase, "status": code, **rejected.data()})
-    lines = [f"HTTP/1.1 {code} {phrase}", "Content-Type: application/problem+json", f"Content-Length: {len(body)}", "Cache-Control: no-store"]
+    problem = problem_body(rejected.code, rejected.detail, rejected.extras, code)
+    body = orjson.dumps(problem)
+    lines = [f"HTTP/1.1 {code} {phrase}", f"Content-Type: {MEDIA_TYPE}", f"Content-Length: {len(body)}", "Cache-Control: no-store"]
     lines += [f"Sec-WebSocket-Version: {VERSION}", "Connection: close"]
-    if "retryAfterMs" in rejected.extras:
-        lines.append(f"Retry-After: {math.ceil(rejected.extras['retryAfterMs'] / 1000)}")
+    if "retryAfterMs" in problem:
+        lines.append(f"Retry-After: {math.ceil(problem['retryAfterMs'] / 1000)}")
     if isinstance(rejected, OverLimit):
         lines += [f"{name}: {value}" for name, value in standing.headers([rejected.standing])]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

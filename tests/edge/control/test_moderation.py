@@ -11,6 +11,7 @@ from brewd.cafe import commands as c
 from brewd.cafe.ref import CafeRef
 from brewd.edge.control.limits import limits_methods
 from brewd.edge.control.moderation import moderation_methods
+from brewd.edge.control.people import user_methods
 from brewd.edge.control.server import Method
 from brewd.errors import Rejected
 from brewd.people.allowances import Allowances
@@ -43,19 +44,25 @@ class Desk:
     def __init__(self, world: World) -> None:
         self.rooms = Rooms()
         self.closed: list[tuple[str, int]] = []
+        self.sockets = 1
         moderation = Moderation(
             pg=world.pg,
             clock=world.clock,
             ids=world.ids,
             sessions=world.sessions,
             rooms=self.rooms,
-            send_away=lambda user, code, _: self.closed.append((user, code)),
+            send_away=self._send_away,
         )
         allowances = Allowances(pg=world.pg, clock=world.clock, ids=world.ids, cafes=world.cafes, rooms=self.rooms)
         self.methods: dict[str, Method] = {
+            **user_methods(users=world.users, cafes=world.cafes, moderation=moderation),
             **moderation_methods(moderation=moderation, cafes=world.cafes),
             **limits_methods(allowances=allowances, moderation=moderation, cafes=world.cafes),
         }
+
+    def _send_away(self, user_id: str, code: int, reason: str) -> int:
+        self.closed.append((user_id, code))
+        return self.sockets
 
     async def call(self, name: str, /, **params: Any) -> Any:
         entry = self.methods[name]
@@ -190,3 +197,35 @@ async def test_a_user_of_another_cafe_is_nobody_here(world: World, desk: Desk) -
             await desk.call("user.ban", cafeId=here.id, user=user)
     with pytest.raises(Rejected, match="There is no such café"):
         await desk.call("user.ban", cafeId=NOBODY, user=user_id)
+
+
+async def test_a_user_is_shown_by_id_or_name_with_what_holds_for_them(desk: Desk, world: World) -> None:
+    cafe, other = await world.cafe(), await world.cafe(name="Other")
+    user_id, name = await guest(world, cafe)
+    shown = (await desk.call("user.show", userId=user_id))["user"]
+    assert (shown["username"], shown["mute"], shown["ban"]) == (name, None, None)
+    muted = (await desk.call("user.mute", cafeId=cafe.id, user=name, reason="loud"))["action"]
+    await desk.call("user.ban", cafeId=cafe.id, user=name)
+    shown = (await desk.call("user.show", cafeId=cafe.id, user=name.lower()))["user"]
+    assert shown["mute"] == {"until": muted["until"], "reason": "loud"}
+    assert shown["ban"]["reason"] == ""
+    for wrong, code in (({}, "invalid_request"), ({"user": name}, "invalid_request"), ({"cafeId": other.id, "user": user_id}, "not_found")):
+        with pytest.raises(Rejected) as caught:
+            await desk.call("user.show", **wrong)
+        assert caught.value.code == code
+
+
+async def test_whether_an_order_changed_anything_is_told(desk: Desk, world: World) -> None:
+    cafe = await world.cafe()
+    user_id, _ = await guest(world, cafe)
+    desk.sockets = 0
+    for verb, changed in (("mute", True), ("unmute", True), ("unmute", False), ("ban", True), ("unban", True), ("unban", False), ("kick", False)):
+        assert (await desk.call(f"user.{verb}", cafeId=cafe.id, user=user_id))["changed"] is changed, verb
+
+
+@pytest.mark.parametrize("verb", ["kick", "unmute", "unban"])
+async def test_an_order_without_an_end_takes_no_duration(desk: Desk, world: World, verb: str) -> None:
+    cafe = await world.cafe()
+    user_id, _ = await guest(world, cafe)
+    with pytest.raises(msgspec.ValidationError, match="durationS"):
+        await desk.call(f"user.{verb}", cafeId=cafe.id, user=user_id, durationS=60)

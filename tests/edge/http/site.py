@@ -120,7 +120,7 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         sessions=world.sessions,
         tokens=world.tokens,
         directory=room,
-        moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=world.sessions, rooms=rooms, send_away=lambda *_: None),
+        moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=world.sessions, rooms=rooms, send_away=lambda *_: 0),
         allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=world.cafes, rooms=rooms),
         badges=world.badges,
         dms=DirectMessages(pg=pg, clock=clock, ids=ids, rooms=rooms, guests=world.sessions),
