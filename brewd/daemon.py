@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import trio
 from msgspec import Struct
@@ -33,8 +34,9 @@ from brewd.edge.guard import Guard, open_guard
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.listener import Listener, url_of
-from brewd.edge.ws.connection import READ_BYTES, UNLIMITED, Calls
+from brewd.edge.ws.connection import Calls, WebSocket
 from brewd.edge.ws.connection import Parts as SocketParts
+from brewd.edge.ws.peer import READ_BYTES, UNLIMITED
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
 from brewd.people.allowances import Allowances
@@ -186,7 +188,8 @@ async def _serve(
         http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
         http = HttpServer(create_app(http_parts))
         socket_parts = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
-        listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=guard.limits, server=config.server, tls=tls)
+        kinds = {"/ws": partial(WebSocket, socket_parts)}
+        listener = Listener(sockets=listening, parts=socket_parts, kinds=kinds, http=http, limits=guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         control = _control(ground, people, rooms, guard=guard, health=health, stop=stop)
         await flushers.start(control.serve, config.data.path / config.control.socket)

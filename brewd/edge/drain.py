@@ -37,9 +37,7 @@ async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota
     until_s = trio.current_time() + within_s
     listener.accepting.cancel()
     for connection in sockets.all():
-        outbox = connection.outbox
-        connection.draining = True
-        outbox.push(outbox.dialect.event(Draining(ids.below(RECONNECT_SPREAD_MS))))
+        connection.drain(Draining(ids.below(RECONNECT_SPREAD_MS)))
     await http.drain()
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
         while quota.used or len(ledger):
