@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from brewd.agent.pieces import Usage
 from brewd.cafe.events import Event
 from brewd.edge.ws import plain
 from brewd.edge.ws.hello import Hello
@@ -126,22 +127,26 @@ class QueryChunk(Event, frozen=True, rename="camel"):
 
 
 class QueryComplete(Event, frozen=True, rename="camel"):
+    """`sources`: what the answer was made from, like `menu`. `usage` is all 0 for one that was there already. `truncated`: it reached its greatest length."""
+
     name: ClassVar[str] = "query:complete"
     query_id: str
     full_response: str
     cached: bool
-    sources: Any
-    usage: Any
+    sources: tuple[str, ...]
+    usage: Usage
+    truncated: bool = False
 
 
 class QueryError(Event, frozen=True, rename="camel"):
-    """The answer ends here. What has come of it is all there will be."""
+    """The answer ends here. `partial`: what has come of it stays, and is all there will be."""
 
     name: ClassVar[str] = "query:error"
     query_id: str
     code: str
     detail: str
     retry_after_ms: int | UnsetType = UNSET
+    partial: bool = False
 
 
 class ProactiveMessage(Event, frozen=True, rename="camel"):
