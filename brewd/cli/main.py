@@ -31,6 +31,7 @@ _VERBS: Final = (
     "message",
     "limits",
     "moderation",
+    "agent",
     "drain",
     "stop",
     "bench",

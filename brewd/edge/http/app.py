@@ -9,13 +9,13 @@ from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from brewd.edge.http import auth, body, cafes, calls, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
+from brewd.edge.http import agent, auth, body, cafes, calls, chat, endpoint, headers, health, moderation, openapi, pages, problem, ratelimit, spam, users
 from brewd.edge.http.parts import Directory, HttpParts, Ref
 from brewd.edge.ws import asyncapi
 
 __all__ = ["ENDPOINTS", "Directory", "HttpParts", "Ref", "create_app"]
 
-_FEATURES: Final = (health, auth, users, chat, cafes, ratelimit, spam, moderation)
+_FEATURES: Final = (health, auth, users, chat, cafes, ratelimit, spam, moderation, agent)
 
 ENDPOINTS: Final = tuple(endpoint for feature in _FEATURES for endpoint in feature.ENDPOINTS)
 
