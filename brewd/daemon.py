@@ -14,12 +14,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd import __version__
+from brewd.agent.parts import AgentParts, make_agent
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.ledger import Ledger
@@ -33,12 +35,15 @@ from brewd.edge.drain import drain, see_out
 from brewd.edge.guard import Guard, open_guard
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
-from brewd.edge.listener import Listener, url_of
+from brewd.edge.listener import Kind, Listener, url_of
+from brewd.edge.ws.agent import AgentSocket
+from brewd.edge.ws.agent import Parts as AskingParts
 from brewd.edge.ws.connection import Calls, WebSocket
 from brewd.edge.ws.connection import Parts as SocketParts
 from brewd.edge.ws.peer import READ_BYTES, UNLIMITED
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
+from brewd.edge.ws.watchers import Watchers
 from brewd.people.allowances import Allowances
 from brewd.people.cafes import Cafes
 from brewd.people.mirrored import PeopleMirror
@@ -87,6 +92,8 @@ class Parts(Struct, frozen=True):
     sessions: Sessions
     moderation: Moderation
     allowances: Allowances
+    agents: AgentParts
+    watchers: Watchers
     directory: Directory
     supervisor: Supervisor
     sockets: Sockets
@@ -109,6 +116,8 @@ class _Ground(Struct, frozen=True):
 
 
 class _Rooms(Struct, frozen=True):
+    """The cafés, and what serves all of them. `watchers` hear what `agents` say by themselves."""
+
     directory: Directory
     journal: Journal
     ledger: Ledger
@@ -116,6 +125,8 @@ class _Rooms(Struct, frozen=True):
     quota: Quota
     moderation: Moderation
     allowances: Allowances
+    agents: AgentParts
+    watchers: Watchers
 
 
 class _Stop:
@@ -183,12 +194,11 @@ async def _serve(
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
     rooms = _rooms(ground, stores, people, sockets, step)
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
-    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
+    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check, agent=lambda: rooms.agents.agent.status.state)
     async with trio.open_nursery() as flushers:
         http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
         http = HttpServer(create_app(http_parts))
-        socket_parts = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
-        kinds = {"/ws": partial(WebSocket, socket_parts)}
+        socket_parts, kinds = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
         listener = Listener(sockets=listening, parts=socket_parts, kinds=kinds, http=http, limits=guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         control = _control(ground, people, rooms, guard=guard, health=health, stop=stop)
@@ -204,7 +214,7 @@ async def _serve(
         health.ready = False
         with stop.draining:
             await drain(
-                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
+                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, agent_log=rooms.agents.log, mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
         see_out(sockets)
@@ -247,10 +257,15 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
+    agents = make_agent(config.agent, pg=pg, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=clock, ids=ids)
+    watchers = Watchers(Plain())
+    agents.proactive.listeners.append(watchers.tell)
+    root.spawn("agent", agents.agent.run, restart=ENDLESS_RESTART)
+    root.spawn("agent-log", agents.log.run, restart=ENDLESS_RESTART)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), agents=agents, watchers=watchers,
     )  # fmt: skip
 
 
@@ -263,21 +278,26 @@ def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, mirror:
     ground.root.spawn("people-mirror", people_mirror.run)
 
 
-def _socket_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, calls: Calls, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
+def _socket_parts(
+    ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, calls: Calls, sockets: Sockets, nursery: trio.Nursery
+) -> tuple[SocketParts, dict[str, Kind]]:
+    """What sockets work with, and what each path is served by."""
     room = ground.config.room
-    return SocketParts(
-        clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
-        dialect=Plain(), calls=calls, nursery=nursery,
-        frames_per_s=ground.config.limits.edge.frames_per_s or UNLIMITED, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
-        buffer=memoryview(bytearray(READ_BYTES)),
-    )  # fmt: skip
+    shared: dict[str, Any] = {
+        "clock": ground.clock, "sessions": people.sessions, "sockets": sockets, "dialect": Plain(), "nursery": nursery,
+        "frames_per_s": ground.config.limits.edge.frames_per_s or UNLIMITED, "frame_max_bytes": room.frame_max_bytes, "outbox_max_bytes": room.outbox_max_bytes,
+        "buffer": memoryview(bytearray(READ_BYTES)),
+    }  # fmt: skip
+    talking = SocketParts(**shared, directory=rooms.directory, messages=stores.messages, calls=calls)
+    asking = AskingParts(**shared, ids=ground.ids, agent=rooms.agents.agent, configs=rooms.agents.configs, watchers=rooms.watchers)
+    return talking, {"/ws": partial(WebSocket, talking), "/ws/agent": partial(AgentSocket, asking)}
 
 
 def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, agent_configs=rooms.agents.configs, agent_status=lambda: rooms.agents.agent.status, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
@@ -286,6 +306,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
+        agents=rooms.agents,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
@@ -294,6 +315,7 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
+        agents=rooms.agents, watchers=rooms.watchers,
         directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
     )  # fmt: skip
 

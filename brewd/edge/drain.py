@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from brewd.agent.accounts import AgentLog
 from brewd.cafe.events import Draining
 from brewd.cafe.ledger import Ledger
 from brewd.edge.listener import Listener
@@ -32,7 +33,9 @@ RESTART = 1012
 STOPPING = 1001
 
 
-async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, ledger: Ledger, mirror: Mirror, ids: Ids, within_s: float) -> None:
+async def drain(
+    *, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, ledger: Ledger, agent_log: AgentLog, mirror: Mirror, ids: Ids, within_s: float
+) -> None:
     """Returns within `within_s`, whatever the stores and the clients do; see the module. Cancelling it leaves the sockets as they are."""
     until_s = trio.current_time() + within_s
     listener.accepting.cancel()
@@ -42,6 +45,7 @@ async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
         while quota.used or len(ledger):
             await trio.sleep(0.01)
+        await agent_log.flush(within_s)
         await mirror.flush()
     for connection in sockets.all():
         connection.outbox.close(RESTART, "restarting")

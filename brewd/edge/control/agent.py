@@ -11,11 +11,7 @@ from msgspec import UNSET, UnsetType
 from brewd.edge.control.server import Method, Params, method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from brewd.agent.accounts import AgentLog
-    from brewd.agent.agent import Status
-    from brewd.agent.settings import AgentConfigs
+    from brewd.agent.parts import AgentParts
     from brewd.people.cafes import Cafes
 
 
@@ -38,13 +34,13 @@ class SetAgent(Params, frozen=True, kw_only=True):
         return {name: value for name in self.__struct_fields__ if name != "cafe_id" and (value := getattr(self, name)) is not UNSET}
 
 
-def agent_methods(*, configs: AgentConfigs, log: AgentLog, status: Callable[[], Status], cafes: Cafes) -> dict[str, Method]:
+def agent_methods(*, agents: AgentParts, cafes: Cafes) -> dict[str, Method]:
     async def answer(cafe_id: str) -> dict[str, Any]:
-        summary = await log.summary(cafe_id)
+        summary = await agents.log.summary(cafe_id)
         return {
             "cafeId": cafe_id,
-            "config": msgspec.to_builtins(await configs.get(cafe_id)),
-            "status": msgspec.to_builtins(status()),
+            "config": msgspec.to_builtins(await agents.configs.get(cafe_id)),
+            "status": msgspec.to_builtins(agents.agent.status),
             "spent": {**msgspec.to_builtins(summary), "hitRate": summary.hit_rate},
         }
 
@@ -54,7 +50,7 @@ def agent_methods(*, configs: AgentConfigs, log: AgentLog, status: Callable[[], 
 
     async def change(params: SetAgent) -> dict[str, Any]:
         cafe = await cafes.get(str(params.cafe_id))
-        await configs.set(cafe.id, **params.given())
+        await agents.configs.set(cafe.id, **params.given())
         return await answer(cafe.id)
 
     return {"agent.show": method(OneCafe, show), "agent.set": method(SetAgent, change)}

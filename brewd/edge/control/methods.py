@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brewd.edge.control.agent import agent_methods
 from brewd.edge.control.cafes import cafe_methods
 from brewd.edge.control.limits import limits_methods
 from brewd.edge.control.moderation import moderation_methods
@@ -13,6 +14,7 @@ from brewd.edge.control.people import staff_methods, user_methods
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from brewd.agent.parts import AgentParts
     from brewd.cafe.directory import Directory
     from brewd.config import Config
     from brewd.edge.control.server import Method
@@ -34,6 +36,7 @@ def build_methods(
     directory: Directory,
     moderation: Moderation,
     allowances: Allowances,
+    agents: AgentParts,
     supervisor: Supervisor,
     config: Config,
     health: Callable[[], Awaitable[dict[str, Any]]],
@@ -53,4 +56,5 @@ def build_methods(
         **user_methods(users=users, cafes=cafes),
         **moderation_methods(moderation=moderation, cafes=cafes),
         **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
+        **agent_methods(agents=agents, cafes=cafes),
     }

@@ -45,12 +45,13 @@ class Parts(peer.Parts, frozen=True, kw_only=True):
 
 
 class _Query:
-    """One query this socket listens to; `id` once it has one. Cancelling `scope` ends the listening."""
+    """One query this socket listens to; `id` once it has one. `told`: chunks of it were. `over`: its end was. Cancelling `scope` ends the listening."""
 
-    __slots__ = ("id", "scope")
+    __slots__ = ("id", "over", "scope", "told")
 
     def __init__(self) -> None:
         self.id = ""
+        self.told = self.over = False
         self.scope = trio.CancelScope()
 
 
@@ -83,6 +84,10 @@ class AgentSocket(peer.Peer):
         super().drain(notice)
         self._reconnect_ms = notice.reconnect_in_ms
         self._end_all()
+        for query in self._queries:
+            if query.id and self.identity is not None:
+                with contextlib.suppress(Rejected):  # it has ended meanwhile
+                    self._parts.agent.cancel(query.id, self.identity.user_id)
 
     def _met(self, identity: Identity) -> None:
         pass
@@ -110,7 +115,7 @@ class AgentSocket(peer.Peer):
             case f.ResumeFrame():
                 self._resume(frame)
             case f.EnterFrame():
-                return self._enter(frame)
+                return self._enter(self._in_cafe(frame.data.cafe_id).cafe_id, frame.ref)
             case f.ExitFrame():
                 self._exit(frame)
             case plain.RefreshFrame() | plain.AuthFrame():
@@ -119,12 +124,11 @@ class AgentSocket(peer.Peer):
 
     def _ask(self, frame: f.QueryFrame) -> None:
         identity = self._in_cafe(frame.data.cafe_id)
-        query = f.question(frame.data.query)
         who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
 
         async def listen(mine: _Query) -> None:
             asked = await self._parts.agent.ask(
-                cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=query, personality=frame.data.personality
+                cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=frame.data.query, personality=frame.data.personality
             )
             self._answer(frame.ref, f.QueryAnswer(asked.query_id))
             self.outbox.push(self._parts.dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
@@ -147,23 +151,26 @@ class AgentSocket(peer.Peer):
         self._start(frame.ref, listen)
 
     def _cancel(self, frame: f.CancelFrame) -> None:
+        """The reply is the last that is said here of the query."""
         assert self.identity is not None
         self._parts.agent.cancel(frame.data.query_id, self.identity.user_id)
+        for query in self._queries:
+            if query.id == frame.data.query_id:
+                query.scope.cancel()
         self._answer(frame.ref, f.QueryAnswer(frame.data.query_id))
 
-    async def _enter(self, frame: f.EnterFrame) -> None:
-        identity = self._in_cafe(frame.data.cafe_id)
+    async def _enter(self, cafe_id: str, ref: c.Ref) -> None:
         try:
-            config = await self._parts.configs.get(identity.cafe_id)
+            config = await self._parts.configs.get(cafe_id)
         except StoreError:
             rejected = Rejected("storage_unavailable", "The café's agent cannot be looked up at the moment.", retryAfterMs=RETRY_MS)
-            self.outbox.push(self._parts.dialect.error(frame.ref, rejected.data()))
+            self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
             return
-        self._parts.watchers.add(identity.cafe_id, self.outbox)
+        self._parts.watchers.add(cafe_id, self.outbox)
         status = self._parts.agent.status
         reason = status.reason if config.enabled else "The café has switched its agent off."
         available = config.enabled and status.state == "ok"
-        self._answer(frame.ref, f.EnterAnswer(identity.cafe_id, config.persona, available, UNSET if available else reason))
+        self._answer(ref, f.EnterAnswer(cafe_id, config.persona, available, UNSET if available else reason))
 
     def _exit(self, frame: f.ExitFrame) -> None:
         identity = self._in_cafe(frame.data.cafe_id)
@@ -184,7 +191,7 @@ class AgentSocket(peer.Peer):
         """Listen in a task of its own, so that the socket goes on reading. Raises `Rejected` when there are too many."""
         if self.draining:
             raise self._restarting()
-        if len(self._queries) >= QUERIES_MAX:
+        if sum(not query.scope.cancel_called for query in self._queries) >= QUERIES_MAX:
             raise Rejected("rate_limited", f"A socket may have {QUERIES_MAX} queries under way.", retryAfterMs=RETRY_MS, limit="queries")
         assert self._nursery is not None
         query = _Query()
@@ -196,8 +203,12 @@ class AgentSocket(peer.Peer):
         try:
             with query.scope:
                 await listen(query)
-            if query.scope.cancelled_caught and self.draining:
+            if query.over or self.outbox.closed:
+                return
+            if self.draining:
                 self._fail(query, ref, self._restarting())
+            elif not query.scope.cancel_called:
+                self._fail(query, ref, Rejected("conflict", "You have cancelled this query on another connection."))
         except Rejected as rejected:
             self._fail(query, ref, rejected)
         except StoreError as error:
@@ -211,7 +222,7 @@ class AgentSocket(peer.Peer):
             self._queries.remove(query)
 
     async def _listen(self, mine: _Query, asked: Asked, index: int) -> None:
-        """Tell the pieces from `index` on as they come, until the last."""
+        """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""
         mine.id = asked.query_id
         dialect = self._parts.dialect
         async with contextlib.aclosing(asked.pieces(index)) as pieces:
@@ -219,6 +230,8 @@ class AgentSocket(peer.Peer):
                 if self.outbox.closed or mine.scope.cancel_called:
                     return
                 self.outbox.push(dialect.event(_told(asked, piece)))
+                mine.told = True
+                mine.over = not isinstance(piece, Chunk)
 
     def _fail(self, query: _Query, ref: c.Ref, rejected: Rejected) -> None:
         dialect = self._parts.dialect
@@ -226,7 +239,7 @@ class AgentSocket(peer.Peer):
             self.outbox.push(dialect.error(ref, rejected.data()))
             return
         retry_ms = rejected.extras.get("retryAfterMs", UNSET)
-        self.outbox.push(dialect.event(f.QueryError(query.id, rejected.code, rejected.detail, retry_ms)))
+        self.outbox.push(dialect.event(f.QueryError(query.id, rejected.code, rejected.detail, retry_ms, query.told)))
 
 
 def _told(asked: Asked, piece: Piece) -> Event:

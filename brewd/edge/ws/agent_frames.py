@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from brewd.agent.pieces import Usage
+from brewd.agent.words import QUERY_MAX_CHARS
 from brewd.cafe.events import Event
 from brewd.edge.ws import plain
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.plain import CafeData, CafeId, FrameRef
-
-QUERY_MAX_CHARS: Final = 500
-
-_LINE_BREAKS: Final = frozenset("\n\r\t")
-"""The control characters that people type into a box of several lines."""
 
 # The length as well, since Python's $ lets a line break follow.
 QueryId = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
@@ -82,15 +77,6 @@ _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 def decode(text: str) -> Frame:
     """The frame, or `BadFrame`."""
     return plain.decoded(_decoder, text)
-
-
-def question(query: str) -> str:
-    """The text of a query without what surrounds it, or `BadFrame`."""
-    if not query.strip():
-        raise plain.BadFrame("data.query", "is blank")
-    if any(unicodedata.category(one) == "Cc" and one not in _LINE_BREAKS for one in query):
-        raise plain.BadFrame("data.query", "must not have control characters")
-    return query.strip()
 
 
 class QueryAnswer(Struct, frozen=True, rename="camel"):
