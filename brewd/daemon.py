@@ -20,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd import __version__
+from brewd.agent.parts import AgentParts, make_agent
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.ledger import Ledger
@@ -101,6 +102,7 @@ class Parts(Struct, frozen=True):
     sockets: Sockets
     journal: Journal
     mirror: Mirror
+    agent: AgentParts
     stop: Callable[[], None]
 
 
@@ -191,6 +193,7 @@ async def _serve(
     guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
     rooms = _rooms(ground, stores, people, sockets, step)
+    agent = _agent(ground, stores, people, rooms)
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
     health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
     async with trio.open_nursery() as flushers:
@@ -206,7 +209,7 @@ async def _serve(
         stop.starting = None
         log.info("ready", urls=ground.urls, version=__version__)
         if ready is not None:
-            await ready(_parts(ground, people, rooms, sockets, stop))
+            await ready(_parts(ground, people, rooms, sockets, stop, agent=agent))
         await stop.asked.wait()
         health.ready = False
         with stop.draining:
@@ -214,6 +217,7 @@ async def _serve(
                 listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
+            await agent.end(root)
         see_out(sockets)
         log.info("stopped", sockets=len(sockets))
         flushers.cancel_scope.cancel()
@@ -312,6 +316,16 @@ def _rooms(ground: _Ground, stores: _Stores, people: People, sockets: Sockets, s
     )  # fmt: skip
 
 
+def _agent(ground: _Ground, stores: _Stores, people: People, rooms: _Rooms) -> AgentParts:
+    """The agent: beside the rooms, and never missed by them."""
+    agent = make_agent(
+        ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=rooms.mirror, cafes=people.cafes, rooms=rooms.directory,
+        clock=ground.clock, ids=ground.ids,
+    )  # fmt: skip
+    agent.spawn(ground.root)
+    return agent
+
+
 def _watch_sessions(ground: _Ground, stores: _Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
     """A session that begins shows in Redis; one that ends is gone from there, and its sockets are closed."""
     people_mirror = PeopleMirror(mirror=mirror, pg=stores.postgres, clock=ground.clock)
@@ -348,11 +362,12 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
     return ControlServer(methods=methods, ids=ground.ids)
 
 
-def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, stop: _Stop) -> Parts:
+def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, stop: _Stop, *, agent: AgentParts) -> Parts:
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, agent=agent,
+        stop=stop.drain,
     )  # fmt: skip
 
 
