@@ -92,13 +92,13 @@ class Parts(Struct, frozen=True):
     sessions: Sessions
     moderation: Moderation
     allowances: Allowances
-    agents: AgentParts
-    watchers: Watchers
     directory: Directory
     supervisor: Supervisor
     sockets: Sockets
     journal: Journal
     mirror: Mirror
+    agent: AgentParts
+    watchers: Watchers
     stop: Callable[[], None]
 
 
@@ -116,7 +116,7 @@ class _Ground(Struct, frozen=True):
 
 
 class _Rooms(Struct, frozen=True):
-    """The cafés, and what serves all of them. `watchers` hear what `agents` say by themselves."""
+    """The cafés, and what serves all of them. `watchers` hear what `agent` says by itself."""
 
     directory: Directory
     journal: Journal
@@ -125,7 +125,7 @@ class _Rooms(Struct, frozen=True):
     quota: Quota
     moderation: Moderation
     allowances: Allowances
-    agents: AgentParts
+    agent: AgentParts
     watchers: Watchers
 
 
@@ -194,7 +194,7 @@ async def _serve(
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
     rooms = _rooms(ground, stores, people, sockets, step)
     _watch_sessions(ground, stores, people.sessions, rooms.mirror, sockets)
-    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check, agent=lambda: rooms.agents.agent.status.state)
+    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check, agent=lambda: rooms.agent.agent.status.state)
     async with trio.open_nursery() as flushers:
         http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
         http = HttpServer(create_app(http_parts))
@@ -214,7 +214,7 @@ async def _serve(
         health.ready = False
         with stop.draining:
             await drain(
-                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, agent_log=rooms.agents.log, mirror=rooms.mirror, ids=ground.ids,
+                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, end_agent=lambda: rooms.agent.end(root), mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
         see_out(sockets)
@@ -257,16 +257,22 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         step=step,
     )
     pg, clock, ids = stores.postgres, ground.clock, ground.ids
-    agents = make_agent(config.agent, pg=pg, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=clock, ids=ids)
-    watchers = Watchers(Plain())
-    agents.proactive.listeners.append(watchers.tell)
-    root.spawn("agent", agents.agent.run, restart=ENDLESS_RESTART)
-    root.spawn("agent-log", agents.log.run, restart=ENDLESS_RESTART)
+    agent, watchers = _agent(ground, stores, people, directory, mirror), Watchers(Plain())
+    agent.proactive.listeners.append(watchers.tell)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), agents=agents, watchers=watchers,
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), agent=agent, watchers=watchers,
     )  # fmt: skip
+
+
+def _agent(ground: _Ground, stores: Stores, people: People, directory: Directory, mirror: Mirror) -> AgentParts:
+    """The agent: beside the rooms, and never missed by them."""
+    agent = make_agent(
+        ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=ground.clock, ids=ground.ids
+    )
+    agent.spawn(ground.root)
+    return agent
 
 
 def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, mirror: Mirror, sockets: Sockets) -> None:
@@ -289,7 +295,7 @@ def _socket_parts(
         "buffer": memoryview(bytearray(READ_BYTES)),
     }  # fmt: skip
     talking = SocketParts(**shared, directory=rooms.directory, messages=stores.messages, calls=calls)
-    asking = AskingParts(**shared, ids=ground.ids, agent=rooms.agents.agent, configs=rooms.agents.configs, watchers=rooms.watchers)
+    asking = AskingParts(**shared, ids=ground.ids, agent=rooms.agent.agent, configs=rooms.agent.configs, watchers=rooms.watchers)
     return talking, {"/ws": partial(WebSocket, talking), "/ws/agent": partial(AgentSocket, asking)}
 
 
@@ -297,7 +303,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, agent_configs=rooms.agents.configs, agent_status=lambda: rooms.agents.agent.status, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
+        allowances=rooms.allowances, agent_configs=rooms.agent.configs, agent_status=lambda: rooms.agent.agent.status, guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
 
@@ -306,7 +312,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
-        agents=rooms.agents,
+        agent=rooms.agent,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
@@ -315,8 +321,8 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        agents=rooms.agents, watchers=rooms.watchers,
-        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, stop=stop.drain,
+        directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, agent=rooms.agent,
+        watchers=rooms.watchers, stop=stop.drain,
     )  # fmt: skip
 
 

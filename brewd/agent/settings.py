@@ -52,7 +52,6 @@ class AgentConfigs:
 
     async def set(self, cafe_id: str, **changes: Any) -> AgentConfig:
         """Change the named fields (those of `AgentConfig`). Raises `Rejected` (`not_found`, `invalid_request` naming the field) and `StoreError`."""
-        changed(AgentConfig(), {**changes, "custom_text": changes.get("custom_text", "-")})
         config = await self._pg.transaction(_set, cafe_id, changes)
         self._changes += 1
         self._keep(cafe_id, config)

@@ -64,6 +64,14 @@ class Send(Struct, frozen=True, gc=False):
     ref: Ref = None
 
 
+class Announce(Struct, frozen=True):
+    """Said by the house, not by somebody in the room: `who` is no member and has no limits. Answered, like any message, when it is stored."""
+
+    who: Who
+    content: str
+    to: int = 0
+
+
 class Delete(Struct, frozen=True):
     """By its author, or by a moderator."""
 
@@ -169,7 +177,7 @@ class Tick(Struct, frozen=True):
     """A deadline the room asked for has come."""
 
 
-Question = PresenceQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
+Question = PresenceQuery | TopicsQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms | LimitsQuery | Take | ResetLimits | SpamQuery
 """What can be asked from outside the room."""
 
 Command = Join | Rejoin | Leave | Drop | Send | Typing | SetStatus | Remove | Notify | Tick | Question

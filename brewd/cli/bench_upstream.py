@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the Messages API over SSE, event for event, and does as a test tells it.
+"""A server on loopback that speaks the Messages API over SSE, event for event, and does as it is told: for `brewd bench agent`, and for tests.
 
     async with open_upstream() as upstream:                    # upstream.url is what agent.base_url takes
         upstream.script = Script(texts=("Hel", "lo"))          # or a function of the request
@@ -161,7 +161,7 @@ class Upstream:
             "cache_read_input_tokens": script.cache_read_tokens,
             "output_tokens": 1,
         }
-        message = {
+        message: dict[str, Any] = {
             "id": "msg_test", "type": "message", "role": "assistant", "model": request.body.get("model"), "content": [],
             "stop_reason": None, "stop_sequence": None, "usage": usage,
         }  # fmt: skip

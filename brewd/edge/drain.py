@@ -6,11 +6,11 @@ nothing more is accepted from them, and what was is settled; then they are sent 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
 
-from brewd.agent.accounts import AgentLog
 from brewd.cafe.events import Draining
 from brewd.cafe.ledger import Ledger
 from brewd.edge.listener import Listener
@@ -34,7 +34,16 @@ STOPPING = 1001
 
 
 async def drain(
-    *, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, ledger: Ledger, agent_log: AgentLog, mirror: Mirror, ids: Ids, within_s: float
+    *,
+    listener: Listener,
+    http: HttpServer,
+    sockets: Sockets,
+    quota: Quota,
+    ledger: Ledger,
+    end_agent: Callable[[], Awaitable[None]],
+    mirror: Mirror,
+    ids: Ids,
+    within_s: float,
 ) -> None:
     """Returns within `within_s`, whatever the stores and the clients do; see the module. Cancelling it leaves the sockets as they are."""
     until_s = trio.current_time() + within_s
@@ -43,9 +52,9 @@ async def drain(
         connection.drain(Draining(ids.below(RECONNECT_SPREAD_MS)))
     await http.drain()
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
+        await end_agent()
         while quota.used or len(ledger):
             await trio.sleep(0.01)
-        await agent_log.flush(within_s)
         await mirror.flush()
     for connection in sockets.all():
         connection.outbox.close(RESTART, "restarting")

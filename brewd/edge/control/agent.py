@@ -34,13 +34,13 @@ class SetAgent(Params, frozen=True, kw_only=True):
         return {name: value for name in self.__struct_fields__ if name != "cafe_id" and (value := getattr(self, name)) is not UNSET}
 
 
-def agent_methods(*, agents: AgentParts, cafes: Cafes) -> dict[str, Method]:
+def agent_methods(*, agent: AgentParts, cafes: Cafes) -> dict[str, Method]:
     async def answer(cafe_id: str) -> dict[str, Any]:
-        summary = await agents.log.summary(cafe_id)
+        summary = await agent.log.summary(cafe_id)
         return {
             "cafeId": cafe_id,
-            "config": msgspec.to_builtins(await agents.configs.get(cafe_id)),
-            "status": msgspec.to_builtins(agents.agent.status),
+            "config": msgspec.to_builtins(await agent.configs.get(cafe_id)),
+            "status": msgspec.to_builtins(agent.agent.status),
             "spent": {**msgspec.to_builtins(summary), "hitRate": summary.hit_rate},
         }
 
@@ -50,7 +50,7 @@ def agent_methods(*, agents: AgentParts, cafes: Cafes) -> dict[str, Method]:
 
     async def change(params: SetAgent) -> dict[str, Any]:
         cafe = await cafes.get(str(params.cafe_id))
-        await agents.configs.set(cafe.id, **params.given())
+        await agent.configs.set(cafe.id, **params.given())
         return await answer(cafe.id)
 
     return {"agent.show": method(OneCafe, show), "agent.set": method(SetAgent, change)}

@@ -36,7 +36,7 @@ def build_methods(
     directory: Directory,
     moderation: Moderation,
     allowances: Allowances,
-    agents: AgentParts,
+    agent: AgentParts,
     supervisor: Supervisor,
     config: Config,
     health: Callable[[], Awaitable[dict[str, Any]]],
@@ -56,5 +56,5 @@ def build_methods(
         **user_methods(users=users, cafes=cafes),
         **moderation_methods(moderation=moderation, cafes=cafes),
         **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
-        **agent_methods(agents=agents, cafes=cafes),
+        **agent_methods(agent=agent, cafes=cafes),
     }

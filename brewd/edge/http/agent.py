@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from brewd.agent.agent import State
+from brewd.agent.calling import State
 from brewd.agent.personas import CUSTOM_MAX_CHARS, Persona
 from brewd.agent.settings import AgentConfig, Cents, Proactivity
 from brewd.edge.http.endpoint import MODERATOR, Call, Endpoint, NoQuery

@@ -84,10 +84,6 @@ class AgentSocket(peer.Peer):
         super().drain(notice)
         self._reconnect_ms = notice.reconnect_in_ms
         self._end_all()
-        for query in self._queries:
-            if query.id and self.identity is not None:
-                with contextlib.suppress(Rejected):  # it has ended meanwhile
-                    self._parts.agent.cancel(query.id, self.identity.user_id)
 
     def _met(self, identity: Identity) -> None:
         pass

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
-from tests.agent.upstream import ANSWER, Script, Upstream, open_upstream
 
 from brewd import config as cfg
 from brewd.config import Config
 from brewd.people.records import Cafe
+from tests.agent.upstream import ANSWER, Script, Upstream, open_upstream
 from tests.edge.ws.house import House, Person, open_house
 from tests.edge.ws.wire import UUID, Closed, Wire, frame, upgrade
 from tests.patience import PATIENCE
@@ -371,7 +371,7 @@ async def test_what_is_not_for_them_is_refused(house: House, cafe: Cafe, ann: Pe
     assert (await anns.refused("query:stream", {"cafeId": cafe.id, "query": "Hm?", "personality": "pirate"}))["code"] == "invalid_request"
     upstream.let(4)
     assert await completed(anns, query_id) == SAID
-    await house.parts.agents.configs.set(cafe.id, enabled=False)
+    await house.parts.agent.configs.set(cafe.id, enabled=False)
     error = await anns.refused("query:stream", {"cafeId": cafe.id, "query": "And now?"})
     assert error["code"] == "agent_unavailable"
 
