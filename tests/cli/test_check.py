@@ -51,9 +51,10 @@ def test_what_is_right_and_may_not_be_meant(run: Run, file: Path, monkeypatch: p
     file.write_text("")
     (warning,) = run("check", "-c", str(file), "--json").json["warnings"]
     assert "the agent is off" in warning
-    file.write_text('[agent]\napi_key_file = "nowhere"\n')
+    (file.parent / "empty").write_text("\n")
+    file.write_text('[agent]\napi_key_file = "empty"\n')
     (warning,) = run("check", "-c", str(file), "--json").json["warnings"]
-    assert warning == f"agent.api_key_file: there is no key in {file.parent / 'nowhere'}: the agent is off"
+    assert warning == f"agent.api_key_file: there is no key in {file.parent / 'empty'}: the agent is off"
 
 
 def test_a_missing_file(run: Run, file: Path) -> None:

@@ -433,7 +433,7 @@ async def test_what_the_agent_says_by_itself_is_heard_by_those_who_joined(house:
         (told,) = await wire.settle()
         assert (told["event"], told["data"]["cafeId"], told["data"]["message"]) == ("proactive:message", cafe.id, "It rains. Cake?")
         assert told["data"]["createdAt"].endswith("Z")
-    await joined.ask("cafe:leave")
+    await joined.ask("cafe:leave", {})
     house.parts.watchers.tell(cafe.id, "Still raining.", house.parts.clock.now_ms())
     assert [one["event"] for one in await watching.settle()] == ["proactive:message"]
     for wire in (joined, silent, far):
