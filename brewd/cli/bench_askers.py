@@ -47,7 +47,7 @@ class Asker:
         await self._stream.send_all(wire.text_frame(json.dumps(frame).encode()))
         first: tuple[float, str] | None = None
         while True:
-            async for payload in self._heard():
+            for payload in await self._heard():
                 if b'"query:chunk"' in payload:
                     if first is None:
                         first = trio.current_time(), json.loads(payload)["data"]["text"]
@@ -56,19 +56,21 @@ class Asker:
                 elif b'"query:start"' not in payload:
                     raise Failure(payload[:300].decode(errors="replace"))
 
-    async def _heard(self) -> Any:
+    async def _heard(self) -> list[bytes]:
         """What one read completes."""
         received = bytes(await self._stream.receive_some(_READ_BYTES))
         if not received:
             raise Failure("the server closed the connection")
         self._rest += received
-        for opcode, payload in self._frames():
+        heard: list[bytes] = []
+        for opcode, payload in list(self._frames()):
             if opcode == wire.PING:
                 await self._stream.send_all(wire.frame_head(10, len(payload)) + payload)
             elif opcode == wire.CLOSE:
                 raise Failure(f"closed by the server: {payload[2:].decode(errors='replace')}")
             else:
-                yield payload
+                heard.append(payload)
+        return heard
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         """Whole frames, as (first byte, payload); what is left of one waits for more."""
@@ -139,7 +141,7 @@ class Asking:
             "rounds": rounds,
             "asked": rounds * len(self._askers),
             "answered": len(self._first),
-            "questions": rounds * QUESTIONS,
+            "questions": rounds * min(QUESTIONS, len(self._askers)),
             "calls": len(self._upstream.requests),
             "first_us": under_way_us,
             "failures": self.failures[:3],
@@ -149,7 +151,7 @@ class Asking:
         await trio.sleep(SPREAD_S * number / len(self._askers))
         try:
             with trio.fail_after(ANSWER_S):
-                self._first.append(await asker.ask(f"Round {self._round}, question {number % QUESTIONS}: what goes with it?"))
+                self._first.append(await asker.ask(f"Round {self._round}, question {number * QUESTIONS // len(self._askers)}: what goes with it?"))
         except (Failure, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
             self.failures.append(str(error) or type(error).__name__)
 
