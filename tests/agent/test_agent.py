@@ -50,7 +50,7 @@ async def test_the_cache_outlives_a_restart_in_redis_for_an_hour(opened: Open) -
         cafe = await table.cafe()
         await table.heard(cafe)
         await table.mirror.flush()
-        (key,) = [key for key in (await table.redis.pipeline([("KEYS", "agent:cache:*")]))[0]]
+        (key,) = (await table.redis.pipeline([("KEYS", "agent:cache:*")]))[0]
         assert key.startswith(f"agent:cache:{cafe.id}:")
         assert 3_590_000 < (await table.redis.pipeline([("PTTL", key)]))[0] <= 3_600_000
     async with opened() as table:
