@@ -141,6 +141,8 @@ class Asked:
         question the call is stopped within a second; what came is kept, and can be resumed.
         """
         answer, at = self.answer, index
+        if self.cancelled:
+            return
         self._listening += 1
         answer.askers.add(self)
         try:
@@ -155,7 +157,7 @@ class Asked:
                     await answer.more()
         finally:
             self._listening -= 1
-            if not self._listening and answer.end is None:
+            if not (self._listening or self.cancelled) and answer.end is None:
                 self._lost(self)
 
     def cancel(self) -> None:

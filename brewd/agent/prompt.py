@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from brewd.agent.personas import CUSTOM_MAX_CHARS, MANNERS, Persona
-from brewd.agent.words import QUERY_MAX_CHARS, plain, withheld
+from brewd.agent.words import QUERY_MAX_CHARS, cut, plain, shown
 
 NAME_MAX: Final = 120
 ADDRESS_MAX: Final = 300
@@ -97,9 +97,9 @@ def stable_text(facts: Stable) -> tuple[str, list[str]]:
         ("interests_of_guests", _list(facts.interests, facts, WORD_MAX)),
         ("peak_hours", ", ".join(f"{hour:02d}:00-{(hour + 1) % 24:02d}:00" for hour in facts.peak_hours[:3])),
     ]
-    about = [_tag("name", plain(facts.name, NAME_MAX))]
+    about = [_tag("name", cut(plain(facts.name), NAME_MAX))]
     if facts.address:
-        about.append(_tag("address", withheld(plain(facts.address, ADDRESS_MAX), facts.secrets, personal=False)))
+        about.append(_tag("address", shown(facts.address, ADDRESS_MAX, facts.secrets, personal=False)))
     about += [_tag(name, text) for name, text in sections if text]
     persona = _tag("persona", _manner(facts))
     return "\n\n".join([_RULES, f"{_PERSONA_FIRST}\n{persona}", "\n".join([_ABOUT, *about])]), [name for name, text in sections if text]
@@ -107,9 +107,9 @@ def stable_text(facts: Stable) -> tuple[str, list[str]]:
 
 def live_text(facts: Stable, live: Live) -> tuple[str, list[str]]:
     hidden = (*facts.secrets, *live.names)
-    topics = _listed(withheld(plain(topic, WORD_MAX), hidden) for topic in live.topics[:LIST_MAX])
+    topics = _listed(shown(topic, WORD_MAX, hidden) for topic in live.topics[:LIST_MAX])
     chat = _lines(_chat(live.chat, hidden))
-    parts = [_NOW, _tag("local_time", plain(live.local_time, 60)), _tag("people_around", str(live.present))]
+    parts = [_NOW, _tag("local_time", cut(plain(live.local_time), 60)), _tag("people_around", str(live.present))]
     parts += [_tag(name, text) for name, text in (("topics", topics), ("chat", chat)) if text]
     return "\n".join(parts), [name for name, text in (("topics", topics), ("chat", chat)) if text]
 
@@ -118,7 +118,7 @@ def answer_prompt(facts: Stable, live: Live, query: str) -> Prompt:
     """Someone asks something."""
     stable, sources = stable_text(facts)
     now, talked = live_text(facts, live)
-    asked = withheld(plain(query, QUERY_MAX_CHARS), facts.secrets)
+    asked = shown(query, QUERY_MAX_CHARS, facts.secrets)
     return Prompt(stable, (now, f"{_ASKED}\n{_tag('question', asked)}"), (*sources, *talked))
 
 
@@ -126,7 +126,7 @@ def proactive_prompt(facts: Stable, live: Live, said: Sequence[str]) -> Prompt:
     """Nobody asked: the agent says something of its own to the room. `said`: what it said before, and does not say again."""
     stable, sources = stable_text(facts)
     now, talked = live_text(facts, live)
-    before = _lines(["- " + plain(text, CHAT_LINE_MAX) for text in said[-LIST_MAX:]])
+    before = _lines(["- " + cut(plain(text), CHAT_LINE_MAX) for text in said[-LIST_MAX:]])
     task = (
         "Nobody has asked you anything. Say one thing to everybody in the room that people would like to answer or to know: about the café, its menu, the hour, "
         "or what is talked about. At most two sentences and 240 characters, to nobody in particular, with nothing in it about single guests. "
@@ -162,24 +162,24 @@ def menu_lines(menu: Iterable[object]) -> tuple[str, ...]:
 
 
 def _menu(facts: Stable) -> list[str]:
-    lines = [f"- {withheld(plain(line, MENU_ITEM_MAX), facts.secrets, personal=False)}" for line in facts.menu[:MENU_ITEMS_MAX]]
+    lines = [f"- {shown(line, MENU_ITEM_MAX, facts.secrets, personal=False)}" for line in facts.menu[:MENU_ITEMS_MAX]]
     return _fitting(lines, MENU_MAX)
 
 
 def _manner(facts: Stable) -> str:
     text = facts.custom_text if facts.persona == "custom" else MANNERS[facts.persona].text
-    return withheld(plain(text, CUSTOM_MAX_CHARS), facts.secrets, personal=False)
+    return shown(text, CUSTOM_MAX_CHARS, facts.secrets, personal=False)
 
 
 def _chat(chat: Sequence[str], hidden: Iterable[str]) -> list[str]:
     """The newest that fit."""
     hidden = tuple(hidden)
-    lines = [f"- {withheld(plain(text, CHAT_LINE_MAX), hidden)}" for text in chat[-CHAT_LINES_MAX:]]
+    lines = [f"- {shown(text, CHAT_LINE_MAX, hidden)}" for text in chat[-CHAT_LINES_MAX:]]
     return _fitting(lines[::-1], CHAT_MAX)[::-1]
 
 
 def _list(words: Sequence[str], facts: Stable, max_chars: int) -> str:
-    return _listed(withheld(plain(word, max_chars), facts.secrets) for word in words[:LIST_MAX])
+    return _listed(shown(word, max_chars, facts.secrets) for word in words[:LIST_MAX])
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ another try makes sense is decided here, where it is known how long the asker wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import anthropic
@@ -20,6 +20,7 @@ from brewd.agent.prompt import Prompt
 API_URL: Final = "https://api.anthropic.com"
 CONNECT_S: Final = 5.0
 RETRY_PAUSE_S: Final = 0.5
+READ_OUT_S: Final = 0.5
 RETRY_AFTER_MAX_S: Final = 2.0
 """Whoever is asked to wait for longer is told so, and does not try again."""
 
@@ -78,11 +79,14 @@ class Claude:
                         meter.total(total.input_tokens, total.cache_read_input_tokens, total.cache_creation_input_tokens, total.output_tokens)
                         stop_reason = event.delta.stop_reason
         except anthropic.APIStatusError as error:
+            await _read_out(error)
             raise _from_status(error, began=meter.began) from error
         except anthropic.APITimeoutError as error:
             raise UpstreamError("timeout", "the API did not answer in time", may_pass=True) from error
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            raise UpstreamError("cut" if meter.began else "unreachable", f"the connection to the API failed: {error.__cause__ or error}", may_pass=True) from error
+            raise UpstreamError(
+                "cut" if meter.began else "unreachable", f"the connection to the API failed: {error.__cause__ or error}", may_pass=True
+            ) from error
         except (anthropic.APIError, ValueError) as error:  # something else than the API answers there
             raise UpstreamError("server_error", f"what came is not the API's: {type(error).__name__}") from error
         if stop_reason is None:
@@ -106,6 +110,21 @@ def _from_status(error: anthropic.APIStatusError, *, began: bool) -> UpstreamErr
     if kind in ("api_error", "timeout_error") or status >= 500 or began:
         return UpstreamError("server_error", said, retry_after_s=retry_after_s, may_pass=True)
     return UpstreamError("bad_request", f"{said}: {error.api_message or ''}".rstrip(": "))
+
+
+async def _read_out(error: anthropic.APIStatusError) -> None:
+    """End the readers that the SDK leaves open, within each other, when the stream itself reports an error.
+
+    It has closed the response already, so reading on ends at once; left to the garbage collector they would be an endless source of warnings.
+    """
+    frame = error.__traceback__
+    while frame is not None:
+        reader = frame.tb_frame.f_locals.get("iterator")
+        if isinstance(reader, AsyncGenerator):
+            with suppress(Exception), trio.move_on_after(READ_OUT_S):
+                async for _ in reader:
+                    pass
+        frame = frame.tb_next
 
 
 def _retry_after_s(header: str | None) -> float | None:

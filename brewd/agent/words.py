@@ -15,6 +15,7 @@ from brewd.cafe.text import is_blank
 from brewd.errors import Rejected
 
 QUERY_MAX_CHARS: Final = 500
+READ_MAX: Final = 20_000
 
 GONE: Final = "[…]"
 """Stands where something was taken out."""
@@ -58,13 +59,21 @@ def _refused(problem: str) -> Rejected:
     return Rejected("invalid_request", f"The question was not accepted: {problem}.", errors=[{"path": "data.query", "detail": problem}])
 
 
-def plain(text: str, max_chars: int) -> str:
-    """One line of visible text without markup, of at most `max_chars`. Look-alikes of what is taken out are folded first."""
-    folded = unicodedata.normalize("NFKC", text[: 8 * max_chars])
+def shown(text: str, max_chars: int, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
+    """What a prompt may show of `text`: plain, without what is withheld, and only then cut to its length, so that no half of a secret is left."""
+    return cut(withheld(plain(text), secrets, personal=personal), max_chars)
+
+
+def cut(line: str, max_chars: int) -> str:
+    return line if len(line) <= max_chars else line[: max_chars - len(_CUT)].rstrip() + _CUT
+
+
+def plain(text: str) -> str:
+    """One line of visible text without markup. Look-alikes of what is taken out are folded first."""
+    folded = unicodedata.normalize("NFKC", text[:READ_MAX])
     spaced = "".join(" " if sign.isspace() else sign for sign in folded)
     visible = "".join(sign for sign in _INVISIBLE.sub("", spaced) if unicodedata.category(sign) not in _NOT_TEXT)
-    line = " ".join(unicodedata.normalize("NFKC", visible).translate(_MARKUP).split())
-    return line if len(line) <= max_chars else line[: max_chars - len(_CUT)].rstrip() + _CUT
+    return " ".join(unicodedata.normalize("NFKC", visible).translate(_MARKUP).split())
 
 
 def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
@@ -83,5 +92,5 @@ def _whole(secret: str) -> re.Pattern[str]:
 
 def secrets_of(words: Iterable[str | None]) -> tuple[str, ...]:
     """Those of the words that can be looked for, as `plain` would show them: a name of one or two letters is in every text."""
-    shown = (plain(word, 200) for word in words if word)
-    return tuple(dict.fromkeys(word for word in shown if len(word) > 2))
+    seen = (plain(word) for word in words if word)
+    return tuple(dict.fromkeys(word for word in seen if len(word) > 2))
