@@ -6,10 +6,12 @@ is answered with one line: first the sockets to open, then, as often as wanted, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -86,31 +88,37 @@ class Asker:
         self._rest = data[at:]
 
 
-async def _open(port: int, cafe: str, token: str) -> Asker:
-    """Connected and greeted."""
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
+async def _greeted(stream: trio.SocketStream, port: int, token: str) -> None:
+    """Shake hands, and wait for the greeting. Raises `Failure`."""
     await stream.send_all(wire.upgrade(port, "/ws/agent", token))
     got = b""
     while b'"connected"' not in got:
         received = bytes(await stream.receive_some(_READ_BYTES))
-        if not received or not (got + received).startswith(b"HTTP/1.1 101"[: len(got + received)]):
-            raise Failure(f"the upgrade was refused: {(got + received)[:300].decode(errors='replace')}")
         got += received
-    return Asker(stream, cafe)
+        if not received or not got.startswith(b"HTTP/1.1 101"[: len(got)]):
+            raise Failure(f"the upgrade was refused: {got[:300].decode(errors='replace')}")
 
 
-async def open_all(port: int, cafe: str, tokens: list[str]) -> list[Asker]:
-    askers: list[Asker] = []
+@asynccontextmanager
+async def open_all(port: int, cafe: str, tokens: list[str]) -> AsyncIterator[list[Asker]]:
+    """An asker for each token, connected and greeted; gone with the block."""
     doors = trio.Semaphore(_OPENING_MAX)
+    streams: list[trio.SocketStream] = []
 
     async def one(token: str) -> None:
         async with doors:
-            askers.append(await _open(port, cafe, token))
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            streams.append(stream)
+            await _greeted(stream, port, token)
 
-    async with trio.open_nursery() as nursery:
-        for token in tokens:
-            nursery.start_soon(one, token)
-    return askers
+    try:
+        async with trio.open_nursery() as nursery:
+            for token in tokens:
+                nursery.start_soon(one, token)
+        yield [Asker(stream, cafe) for stream in streams]
+    finally:
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
 
 
 class Asking:
@@ -156,7 +164,7 @@ class Asking:
             self.failures.append(str(error) or type(error).__name__)
 
 
-def script(numbers: Iterator[int]) -> Any:
+def script(numbers: Iterator[int]) -> Callable[[Request], Script]:
     """Every answer has words of its own, so that the first of them are found again."""
 
     def answer(_: Request) -> Script:
@@ -167,21 +175,19 @@ def script(numbers: Iterator[int]) -> Any:
 
 
 async def main() -> None:
-    import itertools
-
-    async with open_upstream() as upstream:
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(open_upstream())
         upstream.script = script(itertools.count())
         _say({"url": upstream.url})
-        opened: list[Asker] = []
         asking: Asking | None = None
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             order = json.loads(line)
             if asking is None:
                 if order["cpu"] >= 0:
                     os.sched_setaffinity(0, {order["cpu"]})
-                opened = await open_all(order["port"], order["cafe"], order["tokens"])
-                asking = Asking(opened, upstream)
-                _say({"opened": len(opened)})
+                askers = await stack.enter_async_context(open_all(order["port"], order["cafe"], order["tokens"]))
+                asking = Asking(askers, upstream)
+                _say({"opened": len(askers)})
             else:
                 _say(await asking.run(order["seconds"]))
 
