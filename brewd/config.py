@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, field
 
+from brewd.config_agent import Agent
 from brewd.config_file import ConfigErrors, ConfigProblem, Inline, Section, decode, render
 from brewd.config_spam import Spam, check_words
 
@@ -194,25 +195,6 @@ class Limits(Section, frozen=True, kw_only=True):
     profiles: dict[str, Profile] = field(default_factory=lambda: {"standard": Profile(), "lively": LIVELY})
     edge: EdgeLimits = EdgeLimits()
     spam: Spam = field(default_factory=Spam)
-
-
-class Price(Inline, frozen=True, kw_only=True):
-    """What a million tokens cost, in US dollars."""
-
-    input_usd: Annotated[float, Meta(ge=0)] = 0
-    output_usd: Annotated[float, Meta(ge=0)] = 0
-    cache_read_usd: Annotated[float, Meta(ge=0)] = 0
-    cache_write_usd: Annotated[float, Meta(ge=0)] = 0
-
-
-class Agent(Section, frozen=True, kw_only=True):
-    model: Annotated[str, Meta(min_length=1, description="the model that answers")] = "claude-sonnet-5-5"
-    base_url: Annotated[str, Meta(description="another endpoint of the same API; empty: Anthropic's")] = ""
-    api_key_file: Annotated[str, Meta(description="empty: ANTHROPIC_API_KEY in the environment; neither: the agent is off")] = ""
-    max_tokens: Annotated[Count, Meta(description="length of one answer")] = 512
-    timeout_s: Annotated[Seconds, Meta(description="one answer may take this long")] = 30
-    in_flight_max: Annotated[Count, Meta(description="answers being made at once, over all cafés")] = 8
-    prices: Annotated[dict[str, Price], Meta(description="US dollars per million tokens, by model")] = field(default_factory=dict)
 
 
 class Control(Section, frozen=True, kw_only=True):

@@ -13,12 +13,15 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd import __version__
+from brewd.agent.parts import AgentParts, make_agent
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.ledger import Ledger
@@ -32,11 +35,15 @@ from brewd.edge.drain import drain, see_out
 from brewd.edge.guard import Guard, open_guard
 from brewd.edge.health import Health
 from brewd.edge.http.parts import HttpParts
-from brewd.edge.listener import Listener, url_of
-from brewd.edge.ws.connection import READ_BYTES, UNLIMITED, Calls
+from brewd.edge.listener import Kind, Listener, url_of
+from brewd.edge.ws.agent import AgentSocket
+from brewd.edge.ws.agent import Parts as AskingParts
+from brewd.edge.ws.connection import Calls, WebSocket
 from brewd.edge.ws.connection import Parts as SocketParts
+from brewd.edge.ws.peer import READ_BYTES, UNLIMITED
 from brewd.edge.ws.plain import Plain
 from brewd.edge.ws.sockets import Sockets
+from brewd.edge.ws.watchers import Watchers
 from brewd.jobs.housekeeping import Housekeeping, housekeeping
 from brewd.people.alike import Alike
 from brewd.people.allowances import Allowances
@@ -97,6 +104,8 @@ class Parts(Struct, frozen=True):
     journal: Journal
     mirror: Mirror
     keeping: Housekeeping
+    agent: AgentParts
+    watchers: Watchers
     stop: Callable[[], None]
 
 
@@ -114,6 +123,8 @@ class _Ground(Struct, frozen=True):
 
 
 class _Rooms(Struct, frozen=True):
+    """The cafés, and what serves all of them. `watchers` hear what `agent` says by itself."""
+
     directory: Directory
     journal: Journal
     ledger: Ledger
@@ -125,6 +136,8 @@ class _Rooms(Struct, frozen=True):
     badges: Badges
     social: Social
     keeping: Housekeeping
+    agent: AgentParts
+    watchers: Watchers
 
 
 class _Stop:
@@ -194,12 +207,12 @@ async def _serve(
     _watch_sessions(ground, stores, people.sessions, rooms, sockets)
     await rooms.badges.warm()
     root.spawn("badges", rooms.badges.run, restart=ENDLESS_RESTART)
-    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check)
+    health = Health(clock=clock, version=__version__, postgres=stores.postgres.check, redis=stores.redis.check, agent=lambda: rooms.agent.agent.status.state)
     async with trio.open_nursery() as flushers:
         http_parts = _http_parts(ground, stores, people, rooms, guard=guard, health=health)
         http = HttpServer(create_app(http_parts))
-        socket_parts = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
-        listener = Listener(sockets=listening, parts=socket_parts, http=http, limits=guard.limits, server=config.server, tls=tls)
+        socket_parts, kinds = _socket_parts(ground, stores, people, rooms, calls=HttpCalls(http_parts, ENDPOINTS), sockets=sockets, nursery=flushers)
+        listener = Listener(sockets=listening, parts=socket_parts, kinds=kinds, http=http, limits=guard.limits, server=config.server, tls=tls)
         root.spawn("sockets", sockets.watch, essential=True)
         control = _control(ground, people, rooms, guard=guard, health=health, stop=stop)
         await flushers.start(control.serve, config.data.path / config.control.socket)
@@ -215,7 +228,7 @@ async def _serve(
         jobs = root.discard("jobs")
         with stop.draining:
             await drain(
-                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, mirror=rooms.mirror, ids=ground.ids,
+                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, end_agent=lambda: rooms.agent.end(root), mirror=rooms.mirror, ids=ground.ids,
                 within_s=config.server.drain_s,
             )  # fmt: skip
             if jobs is not None:
@@ -272,11 +285,22 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
         decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
+    agent, watchers = _agent(ground, stores, people, directory, mirror), Watchers(Plain())
+    agent.proactive.listeners.append(watchers.tell)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota, visits=visits, badges=badges, social=social, keeping=keeping,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),
-        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory),
+        allowances=Allowances(pg=pg, clock=clock, ids=ids, cafes=people.cafes, rooms=directory), agent=agent, watchers=watchers,
     )  # fmt: skip
+
+
+def _agent(ground: _Ground, stores: Stores, people: People, directory: Directory, mirror: Mirror) -> AgentParts:
+    """The agent: beside the rooms, and never missed by them."""
+    agent = make_agent(
+        ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=ground.clock, ids=ground.ids
+    )
+    agent.spawn(ground.root)
+    return agent
 
 
 def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, rooms: _Rooms, sockets: Sockets) -> None:
@@ -289,14 +313,19 @@ def _watch_sessions(ground: _Ground, stores: Stores, sessions: Sessions, rooms: 
     ground.root.spawn("people-mirror", people_mirror.run)
 
 
-def _socket_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, calls: Calls, sockets: Sockets, nursery: trio.Nursery) -> SocketParts:
+def _socket_parts(
+    ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, calls: Calls, sockets: Sockets, nursery: trio.Nursery
+) -> tuple[SocketParts, dict[str, Kind]]:
+    """What sockets work with, and what each path is served by."""
     room = ground.config.room
-    return SocketParts(
-        clock=ground.clock, sessions=people.sessions, directory=rooms.directory, messages=stores.messages, sockets=sockets,
-        dialect=Plain(), calls=calls, nursery=nursery,
-        frames_per_s=ground.config.limits.edge.frames_per_s or UNLIMITED, frame_max_bytes=room.frame_max_bytes, outbox_max_bytes=room.outbox_max_bytes,
-        buffer=memoryview(bytearray(READ_BYTES)),
-    )  # fmt: skip
+    shared: dict[str, Any] = {
+        "clock": ground.clock, "sessions": people.sessions, "sockets": sockets, "dialect": Plain(), "nursery": nursery,
+        "frames_per_s": ground.config.limits.edge.frames_per_s or UNLIMITED, "frame_max_bytes": room.frame_max_bytes, "outbox_max_bytes": room.outbox_max_bytes,
+        "buffer": memoryview(bytearray(READ_BYTES)),
+    }  # fmt: skip
+    talking = SocketParts(**shared, directory=rooms.directory, messages=stores.messages, calls=calls)
+    asking = AskingParts(**shared, ids=ground.ids, agent=rooms.agent.agent, configs=rooms.agent.configs, watchers=rooms.watchers)
+    return talking, {"/ws": partial(WebSocket, talking), "/ws/agent": partial(AgentSocket, asking)}
 
 
 def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, *, guard: Guard, health: Health) -> HttpParts:
@@ -305,6 +334,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
         allowances=rooms.allowances, badges=rooms.badges, interests=social.interests, matching=social.matching, pokes=social.pokes, dms=social.dms, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
+        agent_configs=rooms.agent.configs, agent_status=lambda: rooms.agent.agent.status,
         guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 
@@ -314,7 +344,7 @@ def _control(ground: _Ground, people: People, rooms: _Rooms, *, guard: Guard, he
         cafes=people.cafes, networks=guard.networks, staff=people.staff, users=people.users, directory=rooms.directory,
         supervisor=ground.root, config=ground.config,
         health=health.report, drain=stop.drain, stop=stop.at_once, urls=ground.urls, moderation=rooms.moderation, allowances=rooms.allowances,
-        keeping=rooms.keeping, clock=ground.clock,
+        keeping=rooms.keeping, clock=ground.clock, agent=rooms.agent,
     )  # fmt: skip
     return ControlServer(methods=methods, ids=ground.ids)
 
@@ -323,7 +353,8 @@ def _parts(ground: _Ground, people: People, rooms: _Rooms, sockets: Sockets, sto
     return Parts(
         config=ground.config, clock=ground.clock, ids=ground.ids, urls=ground.urls, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, tokens=people.tokens, sessions=people.sessions, moderation=rooms.moderation, allowances=rooms.allowances,
-        badges=rooms.badges, directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, keeping=rooms.keeping, stop=stop.drain,
+        badges=rooms.badges, directory=rooms.directory, supervisor=ground.root, sockets=sockets, journal=rooms.journal, mirror=rooms.mirror, keeping=rooms.keeping,
+        agent=rooms.agent, watchers=rooms.watchers, stop=stop.drain,
     )  # fmt: skip
 
 

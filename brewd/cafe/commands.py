@@ -64,6 +64,14 @@ class Send(Struct, frozen=True, gc=False):
     ref: Ref = None
 
 
+class Announce(Struct, frozen=True):
+    """Said by the house, not by somebody in the room: `who` is no member and has no limits. Answered, like any message, when it is stored."""
+
+    who: Who
+    content: str
+    to: int = 0
+
+
 class Delete(Struct, frozen=True):
     """By its author, or by a moderator."""
 
@@ -232,7 +240,7 @@ class Tick(Struct, frozen=True):
 
 
 Question = (
-    PresenceQuery | PresentQuery | CompanyQuery | TopicsQuery | Delete | Mute | Unmute | MuteQuery | SetTerms
+    PresenceQuery | PresentQuery | CompanyQuery | TopicsQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms
     | LimitsQuery | Take | ResetLimits | SpamQuery | Whisper | Forget | Discard
 )  # fmt: skip
 """What can be asked from outside the room."""

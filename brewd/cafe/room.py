@@ -222,6 +222,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.TopicsQuery: company.topics_query,
     c.CompanyQuery: company.company_query,
     c.Send: speaking.send,
+    c.Announce: speaking.announce,
     c.Delete: speaking.delete,
     c.Mute: moderation.mute,
     c.Unmute: moderation.unmute,

@@ -71,6 +71,16 @@ def send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
     return effects + _put(room, draft, Waiter(command.to, command.ref))
 
 
+def announce(room: Room, command: c.Announce, now_ms: int) -> list[Effect]:
+    """The house speaks: nothing to be muted, spam or short of tokens, but a message like any other."""
+    refusal = _unreadable(room, command.to, None, command.content, "content")
+    if refusal is not None:
+        return [refusal]
+    if not room.quota.take():
+        return [no_storage(Waiter(command.to, None))]
+    return _put(room, _draft(room, command.who, room.new_id(), command.content, now_ms), Waiter(command.to, None))
+
+
 def delete(room: Room, command: c.Delete, now_ms: int) -> list[Effect]:
     held = room.history.get(command.message_id)
     if held is not None and held.user_id != command.who.user_id and not command.who.moderator:
@@ -162,14 +172,18 @@ def _unfit(room: Room, command: c.Send) -> Refuse | None:
         if command.to in room.presence.watchers:
             return Refuse(command.to, command.ref, "forbidden", "Staff watch the room; only guests speak in it.")
         return Refuse(command.to, command.ref, "not_in_cafe", "Send join:cafe first.")
-    size, size_max = len(command.content), room.rules.message_max_chars
+    return _unreadable(room, command.to, command.ref, command.content, "data.content")
+
+
+def _unreadable(room: Room, to: int, ref: c.Ref, content: str, path: str) -> Refuse | None:
+    size, size_max = len(content), room.rules.message_max_chars
     if size > size_max:
         problem = f"{size} characters; at most {size_max} are allowed."
-    elif is_blank(command.content):
+    elif is_blank(content):
         problem = "There is nothing in it to read."
     else:
         return None
-    return Refuse(command.to, command.ref, "invalid_request", "The message was not accepted.", {"errors": [{"path": "data.content", "detail": problem}]})
+    return Refuse(to, ref, "invalid_request", "The message was not accepted.", {"errors": [{"path": path, "detail": problem}]})
 
 
 def _draft(room: Room, who: c.Who, id: str, content: str | None, now_ms: int, *, client_msg_id: str | None = None) -> Draft:

@@ -1,4 +1,4 @@
-"""`brewd bench fanout|limits`: how much a brewd on this machine delivers, at what cost, and what of that limits and spam rules are.
+"""`brewd bench fanout|limits|agent`: how much a brewd on this machine delivers, at what cost, and what limits, spam rules and the agent do to that.
 
 Each measurement starts daemons of its own on one core and drives them from another (`bench_load.py`). Nothing that runs already is touched.
 """
@@ -31,6 +31,12 @@ What counting and judging messages costs: the same closed loop, in turn against 
 false. Both run all the time on one core; a round measures the one and then the other, and what counts is the median of the ratios
 within the rounds, shown with the least and the greatest of them. Without names or -n: closed-1k (each message goes to 100) and alone (to its sender only)."""
 
+_AGENT_DESCRIPTION: Final = """\
+200 guests of one café ask its agent 20 different questions, again and again, of an upstream that the bench runs itself, while 100
+others hear 100 messages a second; and the same room while nobody asks, in turn. Prints the upstream calls (one a question), how long
+the first words are under way from the upstream to a socket, and the room's latency both ways. Exit code 1 when a question stayed
+without an answer or was asked twice upstream."""
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="measure what brewd can do on this machine", description="Measure what brewd can do on this machine.")
@@ -56,6 +62,17 @@ def add_parser(subparsers: Any) -> None:
     _add_load(limits, seconds=1.0, warm=0.2)
     limits.add_argument("--rounds", type=_positive, default=15, metavar="N", help="pairs of measurements, the order swapped each time (default 15)")
     limits.set_defaults(rate=None, curve=False)
+    agent = verbs.add_parser(
+        "agent",
+        parents=[options.json_option()],
+        help="many askers, and what the room notices of them",
+        description=_AGENT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    agent.add_argument("--askers", type=_positive, default=200, metavar="N", help="default 200")
+    agent.add_argument("--rate", type=options.positive_number, metavar="N", help="messages a second in the room (default 100)")
+    agent.add_argument("--rounds", type=_positive, default=3, metavar="N", help="pairs of measurements, the order swapped each time (default 3)")
+    _add_machine(agent, seconds=5.0)
 
 
 def _add_load(parser: argparse.ArgumentParser, *, seconds: float, warm: float) -> argparse._MutuallyExclusiveGroup:
@@ -66,12 +83,17 @@ def _add_load(parser: argparse.ArgumentParser, *, seconds: float, warm: float) -
     own.add_argument("-r", "--rooms", type=_positive, metavar="N", help="default 10")
     load = own.add_mutually_exclusive_group()
     load.add_argument("-k", "--outstanding", type=_positive, metavar="N", help="closed loop: messages under way in each room (default 4)")
+    _add_machine(parser, seconds=seconds, warm=warm)
+    return load
+
+
+def _add_machine(parser: argparse.ArgumentParser, *, seconds: float, warm: float = 1.0) -> None:
+    """How long each measurement takes, and where."""
     parser.add_argument("--seconds", type=options.positive_number, default=seconds, metavar="S", help=f"length of each measurement (default {seconds:g})")
     parser.add_argument("--warm", type=options.positive_number, default=warm, metavar="S", help=f"under load before it counts (default {warm:g})")
     parser.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and its stores (default 0)")
     parser.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
     parser.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
-    return load
 
 
 def _positive(text: str) -> int:
@@ -94,6 +116,8 @@ def _run(args: argparse.Namespace) -> int:
     from brewd.cli import bench_limits, bench_report
     from brewd.cli.bench_daemon import BenchError
 
+    if args.action == "agent":
+        return _agent(args)
     if args.action == "limits" and not args.sockets:
         args.names = args.names or ["closed-1k", "alone"]
     chosen = _chosen(args)
@@ -128,6 +152,20 @@ def _limits(scenario: Scenario, args: argparse.Namespace) -> tuple[dict[str, Any
 
     rounds = _measure(scenario, args, limited=(True, False), rounds=args.rounds)
     return bench_limits.compared(scenario.name, rounds), rounds[-1]
+
+
+def _agent(args: argparse.Namespace) -> int:
+    from brewd.cli import bench_agent
+    from brewd.cli.bench_daemon import BenchError
+
+    try:
+        result = bench_agent.measure(args, _drive)
+    except BenchError as error:
+        raise output.Exit(output.FAILED, f"agent: {error}") from None
+    output.emit(args, result, bench_agent.table(result))
+    for failure in result["failures"]:
+        output.say(f"agent: {failure}")
+    return output.OK if bench_agent.fine(result) else output.FAILED
 
 
 def _terminated(number: int, _: object) -> None:

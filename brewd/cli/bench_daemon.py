@@ -22,6 +22,7 @@ from brewd.store import launch
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
 _USERS_AT_ONCE: Final = 1000
+_ASKING: Final = "{ per_session = 1000, gap_s = 0 }"
 _WIDE: Final = "{ per_hour = 1000000000, burst = 1000000000, gap_s = 0 }"
 
 _CONFIG: Final = """
@@ -36,6 +37,7 @@ profile = "bench"
 [limits.profiles.bench]
 message = {wide}
 badge_message = {wide}
+agent = {asking}
 [limits.spam]
 enabled = {limited}
 [limits.edge]
@@ -48,6 +50,14 @@ sockets_per_user = 0
 frames_per_s = 0
 [observe]
 log_level = "warning"
+"""
+
+_AGENT: Final = """
+[agent]
+base_url = {url}
+api_key_file = {key}
+in_flight_max = 100
+in_flight_cafe_max = 100
 """
 
 
@@ -78,22 +88,29 @@ class BenchDaemon:
                     tokens[seat] = user["accessToken"]
         return cafes, tokens
 
+    def spend_freely(self, cafe: str) -> None:
+        """Whatever the café's agent costs."""
+        self._control.call("agent.set", cafeId=cafe, dailyBudgetCents=None, monthlyBudgetCents=None)
 
-def config_text(data: Path, *, limited: bool) -> str:
+
+def config_text(data: Path, *, limited: bool, agent_url: str | None = None) -> str:
     """The TOML such a daemon runs with: limits that are wide, or none."""
-    return _CONFIG.format(dir=json.dumps(str(data)), wide=_WIDE, limited=json.dumps(limited))
+    agent = "" if agent_url is None else _AGENT.format(url=json.dumps(agent_url), key=json.dumps(str(data.parent / "key")))
+    return _CONFIG.format(dir=json.dumps(str(data)), wide=_WIDE, asking=_ASKING, limited=json.dumps(limited)) + agent
 
 
 @contextmanager
-def bench_daemon(*, cpu: int | None, parent_dir: str | None = None, limited: bool = True) -> Iterator[BenchDaemon]:
+def bench_daemon(*, cpu: int | None, parent_dir: str | None = None, limited: bool = True, agent_url: str | None = None) -> Iterator[BenchDaemon]:
     """A fresh daemon on `cpu` (None: anywhere), its embedded stores with it; gone with the block, and its data too.
 
     `limited`: rooms count and judge every message, by limits that are wide. False: they do neither.
+    `agent_url`: who answers for the agent; None: there is none.
     """
     home = Path(tempfile.mkdtemp(prefix="brewd-bench-", dir=parent_dir)).resolve()
     home.chmod(0o711)  # the embedded servers may run as another user, who must get through
     config = home / "brewd.toml"
-    config.write_text(config_text(home / "data", limited=limited))
+    config.write_text(config_text(home / "data", limited=limited, agent_url=agent_url))
+    (home / "key").write_text("sk-bench")
     log = home / "log"
     process = _start(config, log, cpu)
     try:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
 
 from brewd.cli import options, output
 from brewd.cli.output import Exit
@@ -10,7 +14,7 @@ from brewd.cli.output import Exit
 if TYPE_CHECKING:
     import argparse
 
-_FIELDS = ("name", "address", "wifi_ssid", "latitude", "longitude", "radius_meters", "cidrs", "join_policy", "timezone", "profile", "retention_days")
+_FIELDS = ("name", "address", "wifi_ssid", "latitude", "longitude", "radius_meters", "cidrs", "join_policy", "timezone", "profile", "retention_days", "menu")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,6 +58,23 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timezone", metavar="Z", help="like Europe/Vienna (default UTC)")
     parser.add_argument("--retention-days", metavar="N", type=_days, help="how long its messages are kept (default room.retention_days)")
     parser.add_argument("--profile", metavar="P", help="its limits: a name below limits.profiles in the config (default limits.profile)")
+    parser.add_argument(
+        "--menu", metavar="FILE", type=_menu, help="a JSON file with what it offers, as a list of {name, price?, note?}; - is stdin. Empty: no menu"
+    )
+
+
+def _menu(path: str) -> Any:
+    if not path:
+        return []
+    try:
+        menu = json.loads(sys.stdin.read() if path == "-" else Path(path).read_text())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{path} is not JSON: {error}") from None
+    if not isinstance(menu, list):
+        raise argparse.ArgumentTypeError(f"{path} is not a list of {{name, price?, note?}}")
+    return menu
 
 
 def _degrees(text: str) -> float | str:
@@ -141,6 +162,7 @@ def _text(cafe: dict[str, Any]) -> str:
             ("networks", ", ".join(cafe["cidrs"])),
             ("a join needs", f" {'and' if cafe['joinPolicy'] == 'all' else 'or'} ".join(cafe["joinNeeds"]) or "a receipt, no more"),
             ("time zone", cafe["timezone"]),
+            ("menu", f"{len(cafe['menu'])} items" if cafe["menu"] else None),
             ("limits", cafe["profile"] or "the default profile"),
             ("kept for", f"{cafe['retentionDays']} days" if cafe["retentionDays"] else "as the config says"),
             ("opened", cafe["createdAt"]),

@@ -31,15 +31,36 @@ def run(args: argparse.Namespace) -> int:
         config = load(args.config)
     except ConfigErrors as errors:
         problems = [{name: getattr(problem, name) for name in problem.__struct_fields__} for problem in errors.problems]
-        output.emit(args, {"ok": False, "problems": problems, "connections": {}}, "")
+        output.emit(args, {"ok": False, "problems": problems, "warnings": [], "connections": {}}, "")
         for problem in errors.problems:
             output.say(str(problem))
         return output.BAD_CONFIG
     connections = _connect(config) if args.connect else {}
     failed = {name: said for name, said in connections.items() if said not in ("ok", "embedded")}
-    output.emit(args, {"ok": not failed, "problems": [], "connections": connections}, output.facts(connections.items()))
+    warnings = _warnings(config)
+    output.emit(args, {"ok": not failed, "problems": [], "warnings": warnings, "connections": connections}, output.facts(connections.items()))
+    for warning in warnings:
+        output.say(f"warning: {warning}")
     output.say(f"{source}: the config is good" + ("" if not failed else f", but {' and '.join(failed)} cannot be used"))
     return output.FAILED if failed else output.OK
+
+
+def _warnings(config: Config) -> list[str]:
+    """What is right and may not be meant: an agent without a key, or with a model that ends."""
+    from brewd.agent.key import api_key
+    from brewd.agent.upstream import deprecated
+
+    found = []
+    if not api_key(config.agent):
+        if config.agent.api_key_file:
+            found.append(f"agent.api_key_file: there is no key in {config.agent.api_key_file}: the agent is off")
+        else:
+            found.append("agent: there is no API key (agent.api_key_file, or ANTHROPIC_API_KEY in the environment): the agent is off")
+    for name in ("model", "economy_model"):
+        model = getattr(config.agent, name)
+        if (end := deprecated(model)) is not None:
+            found.append(f"agent.{name}: {model} is deprecated and ends on {end}; take its successor")
+    return found
 
 
 def _connect(config: Config) -> dict[str, str]:

@@ -32,6 +32,7 @@ _VERBS: Final = (
     "message",
     "limits",
     "moderation",
+    "agent",
     "jobs",
     "drain",
     "stop",

@@ -5,9 +5,10 @@
             if isinstance(event, MessageNew) and event.message.content == "!time":
                 await room.send(f"It is {datetime.now():%H:%M}.")
 
-`connect` is the same for an access token; `Client` is the HTTP API alone.
+`connect` is the same for an access token; `agent` asks the café's agent; `Client` is the HTTP API alone.
 """
 
+from brewd.client.asking import Agent, Answer, agent
 from brewd.client.events import (
     BadgeAwarded,
     Disconnected,
@@ -42,6 +43,8 @@ from brewd.client.visit import Policy
 from brewd.errors import Rejected
 
 __all__ = [
+    "Agent",
+    "Answer",
     "BadgeAwarded",
     "Client",
     "DirectMessage",
@@ -84,6 +87,7 @@ __all__ = [
     "Unreachable",
     "User",
     "UsersUpdate",
+    "agent",
     "connect",
     "join",
 ]

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import ssl
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from brewd.client.events import Reply
-from brewd.client.failures import rejected
+from brewd.client.failures import Unreachable, rejected
 from brewd.errors import Rejected
 
 FRAME_MAX_BYTES: Final = 16_384
 _WAITING_MAX: Final = 64
+
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class LinkLost(Exception):
@@ -125,3 +130,20 @@ def encode(event: str, data: dict[str, Any], ref: str | None = None) -> str:
     if len(frame) > FRAME_MAX_BYTES:
         raise Rejected("payload_too_large", f"a frame of {len(frame)} bytes; {FRAME_MAX_BYTES} are allowed")
     return frame.decode()
+
+
+async def dial(url: str, *, timeout_s: float) -> Stream:
+    """A TCP or TLS connection to the server at `url`. Raises `Unreachable`."""
+    parts = urlsplit(url)
+    try:
+        with trio.fail_after(timeout_s):
+            if parts.scheme == "http":
+                return await trio.open_tcp_stream(str(parts.hostname), parts.port or 80)
+            context = ssl.create_default_context()
+            secure = await trio.open_ssl_over_tcp_stream(str(parts.hostname), parts.port or 443, ssl_context=context, https_compatible=True)
+            await secure.do_handshake()
+            return secure
+    except trio.TooSlowError:
+        raise Unreachable(f"no connection to {parts.netloc} within {timeout_s:g} s") from None
+    except (OSError, trio.BrokenResourceError) as error:
+        raise Unreachable(f"{parts.netloc}: {error.__cause__ or error}") from error

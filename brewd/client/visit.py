@@ -7,7 +7,6 @@ the messages around it are seen as the server sent them.
 from __future__ import annotations
 
 import math
-import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,14 +19,12 @@ from brewd.client.failures import Unreachable, rejected, retry_after_s
 from brewd.client.http import Client
 from brewd.client.inbox import Inbox
 from brewd.client.line import Line, Place
-from brewd.client.link import Link, LinkLost
+from brewd.client.link import Link, LinkLost, Stream, dial
 from brewd.client.retry import BYE, GOING_AWAY, LOST, Ending, handshake_ending
 from brewd.client.session import Session
 from brewd.client.shapes import Message
 from brewd.errors import Rejected
 from brewd.runtime.clock import Clock
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 _PAGE: Final = 100
 _ANSWER_MAX_BYTES: Final = 16 << 20  # a join answers with everybody in the room and everything that was missed
@@ -89,7 +86,7 @@ class Visit:
         """From the handshake to the end. Raises nothing but bugs and `Cancelled`."""
         try:
             token = await self._session.fresh()
-            stream = await self._dial()
+            stream = await dial(self._api.base_url, timeout_s=self._policy.connect_s)
         except Rejected as refusal:
             return Ending(refusal=refusal, reason=refusal.detail)
         except Unreachable as silence:
@@ -100,22 +97,6 @@ class Visit:
             # The library leaves the socket open when the other side closes first or turns the handshake away.
             await trio.aclose_forcefully(stream)
         return self._ending or Ending(reason=f"not in the room within {self._policy.answer_s:g} s")
-
-    async def _dial(self) -> Stream:
-        """A TCP or TLS connection to the server. Raises `Unreachable`."""
-        parts = urlsplit(self._api.base_url)
-        try:
-            with trio.fail_after(self._policy.connect_s):
-                if parts.scheme == "http":
-                    return await trio.open_tcp_stream(str(parts.hostname), parts.port or 80)
-                context = ssl.create_default_context()
-                secure = await trio.open_ssl_over_tcp_stream(str(parts.hostname), parts.port or 443, ssl_context=context, https_compatible=True)
-                await secure.do_handshake()
-                return secure
-        except trio.TooSlowError:
-            raise Unreachable(f"no connection to {parts.netloc} within {self._policy.connect_s:g} s") from None
-        except (OSError, trio.BrokenResourceError) as error:
-            raise Unreachable(f"{parts.netloc}: {error.__cause__ or error}") from error
 
     async def _stay(self, stream: Stream, token: str) -> None:
         parts = urlsplit(self._api.base_url)
@@ -148,7 +129,7 @@ class Visit:
                     link.lose()
                     scope.cancel()
         except* ConnectionRejected as answers:
-            self._end(_turned_away(answers.exceptions[0]))
+            self._end(turned_away(answers.exceptions[0]))
 
     async def _read(self, link: Link, nursery: trio.Nursery) -> None:
         try:
@@ -285,7 +266,7 @@ class Visit:
         self._ending = self._ending or ending
 
 
-def _turned_away(answer: Any) -> Ending:
+def turned_away(answer: Any) -> Ending:
     """The handshake was answered, but with a no: a problem document from brewd, or an error page of something in between."""
     try:
         problem = msgspec.json.decode(answer.body or b"{}", type=dict)

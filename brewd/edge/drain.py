@@ -6,6 +6,7 @@ nothing more is accepted from them, and what was is settled; then they are sent 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,16 +33,26 @@ RESTART = 1012
 STOPPING = 1001
 
 
-async def drain(*, listener: Listener, http: HttpServer, sockets: Sockets, quota: Quota, ledger: Ledger, mirror: Mirror, ids: Ids, within_s: float) -> None:
+async def drain(
+    *,
+    listener: Listener,
+    http: HttpServer,
+    sockets: Sockets,
+    quota: Quota,
+    ledger: Ledger,
+    end_agent: Callable[[], Awaitable[None]],
+    mirror: Mirror,
+    ids: Ids,
+    within_s: float,
+) -> None:
     """Returns within `within_s`, whatever the stores and the clients do; see the module. Cancelling it leaves the sockets as they are."""
     until_s = trio.current_time() + within_s
     listener.accepting.cancel()
     for connection in sockets.all():
-        outbox = connection.outbox
-        connection.draining = True
-        outbox.push(outbox.dialect.event(Draining(ids.below(RECONNECT_SPREAD_MS))))
+        connection.drain(Draining(ids.below(RECONNECT_SPREAD_MS)))
     await http.drain()
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
+        await end_agent()
         while quota.used or len(ledger):
             await trio.sleep(0.01)
         await mirror.flush()

@@ -15,12 +15,24 @@ CHECK_S = 1.0
 
 
 class Health:
-    """Checks the stores at most once in `FRESH_S`, whoever asks how often. `ready` is set by the daemon."""
+    """Checks the stores at most once in `FRESH_S`, whoever asks how often. `ready` is set by the daemon.
 
-    def __init__(self, *, clock: Clock, version: str, postgres: Callable[[float], Awaitable[None]], redis: Callable[[float], Awaitable[None]]) -> None:
+    `agent`: `ok`, `unavailable`, or `off`, which is as good as ok: a brewd need not have one.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        version: str,
+        postgres: Callable[[float], Awaitable[None]],
+        redis: Callable[[float], Awaitable[None]],
+        agent: Callable[[], str],
+    ) -> None:
         self.ready = False
         self._clock = clock
         self._version = version
+        self._agent = agent
         self._probes = {"postgres": postgres, "redis": redis}
         self._started_s = clock.monotonic_s()
         self._checks: dict[str, str] = {}
@@ -36,12 +48,13 @@ class Health:
                     for name in self._probes:
                         nursery.start_soon(self._check, name)
                 self._checked_s = now_s
-        healthy = all(result == "ok" for result in self._checks.values())
+        agent = self._agent()
+        healthy = agent != "unavailable" and all(result == "ok" for result in self._checks.values())
         return {
             "status": "ok" if healthy else "degraded",
             "version": self._version,
             "uptimeS": round(self._clock.monotonic_s() - self._started_s, 1),
-            "checks": {**self._checks, "agent": "off"},
+            "checks": {**self._checks, "agent": agent},
         }
 
     async def live(self) -> bool:

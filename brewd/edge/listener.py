@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -22,7 +23,7 @@ from brewd.edge.head import BadHead, Head, read_head
 from brewd.edge.limits import Limits
 from brewd.edge.networks import key_of
 from brewd.edge.ws import handshake
-from brewd.edge.ws.connection import Parts, WebSocket
+from brewd.edge.ws.peer import Opened, Parts, Peer
 from brewd.errors import Rejected
 from brewd.people.network import client_address, parse_networks
 from brewd.runtime.log import get_logger
@@ -42,6 +43,8 @@ BACKLOG = 4096
 BURST = 64
 SEND_BUFFER_BYTES = 32_768
 """Kernel memory per socket, which Linux doubles. Ten thousand peers that never read must not hold gigabytes of it; what waits in the outbox is shared."""
+
+Kind = Callable[[Opened], Peer]
 
 _TRANSIENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -108,11 +111,22 @@ def url_of(sock: socket.socket, *, tls: bool) -> str:
 
 
 class Listener:
-    """See the module. `tls`: None for plain text."""
+    """See the module. `kinds`: what serves a WebSocket, by the path it was opened at. `tls`: None for plain text."""
 
-    def __init__(self, *, sockets: list[socket.socket], parts: Parts, http: HttpServer, limits: Limits, server: Server, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        *,
+        sockets: list[socket.socket],
+        parts: Parts,
+        kinds: Mapping[str, Kind],
+        http: HttpServer,
+        limits: Limits,
+        server: Server,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self._sockets = sockets
         self._parts = parts
+        self._kinds = kinds
         self._http = http
         self._limits = limits
         self._origins = frozenset(server.origins)
@@ -182,7 +196,7 @@ class Listener:
 
     async def _serve_stream(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
         stream = trio.SSLStream(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), tls, server_side=True, https_compatible=True)
-        opened: Head | WebSocket | None = None
+        opened: Head | Peer | None = None
         safe = False
         with trio.move_on_after(HEAD_S) as limit:
             await stream.do_handshake()
@@ -197,7 +211,7 @@ class Listener:
         elif opened is not None:
             await opened.run()
 
-    async def _open(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> Head | WebSocket | None:
+    async def _open(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> Head | Peer | None:
         """Read the head and answer an upgrade: the open socket; the head of any other request; None when there is nothing to serve."""
         try:
             head = await read_head(lambda: _receive(sock, stream))
@@ -213,11 +227,11 @@ class Listener:
             await _turn_away(sock, stream, handshake.refusal(rejected))
             return None
 
-    def _welcome(self, head: Head, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> WebSocket:
+    def _welcome(self, head: Head, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream] | None) -> Peer:
         """Accept a handshake, unless there is a reason not to: raises `Rejected`. All at once, so that what is counted stays right."""
         address = self._address(head, sock) if self._limits.by_address else None
         try:
-            upgrade = handshake.check(head, origins=self._origins)
+            upgrade = handshake.check(head, origins=self._origins, paths=self._kinds)
             identity = None if upgrade.token is None else self._parts.sessions.identify(upgrade.token)
         except Rejected:
             self._limits.anonymous(address)
@@ -230,7 +244,7 @@ class Listener:
         if address is not None and (most := self._limits.sockets_max(address)):
             key = key_of(address)
             self._parts.sockets.check_address(key, most)
-        return WebSocket(parts=self._parts, sock=sock, stream=stream, identity=identity, address=key, accept=upgrade.accept, first=head.rest)
+        return self._kinds[upgrade.path](Opened(sock=sock, stream=stream, identity=identity, address=key, accept=upgrade.accept, first=head.rest))
 
     def _address(self, head: Head, sock: socket.socket) -> str | None:
         """Who connects; None over a Unix socket from a proxy that does not say for whom."""

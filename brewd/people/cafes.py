@@ -14,6 +14,7 @@ from brewd.cafe.spam import SpamRules, rules_of
 from brewd.config import Limits, Profile
 from brewd.config_spam import Spam
 from brewd.errors import Rejected
+from brewd.people import menu
 from brewd.people.network import parse_networks
 from brewd.people.records import Cafe, Queries, cafe_from, clean_text, invalid
 from brewd.runtime.clock import Clock, as_datetime
@@ -149,6 +150,7 @@ class Cafes:
             address=clean_text("address", changed.address, min_chars=0, max_chars=300),
             wifi_ssid=clean_text("wifi_ssid", changed.wifi_ssid, max_chars=64) if changed.wifi_ssid else None,
             cidrs=_networks(changed.cidrs),
+            menu=menu.checked(changed.menu) if "menu" in fields else changed.menu,
         )
 
 

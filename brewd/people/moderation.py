@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd.cafe import commands as c
-from brewd.cafe.events import DeleteAnswer
+from brewd.cafe.events import DeleteAnswer, SendAnswer, SentMessage
 from brewd.cafe.ref import CafeRef
 from brewd.errors import Rejected, StoreError
 from brewd.people.records import Queries, clean_text, invalid
@@ -165,6 +165,13 @@ class Moderation:
         answer: DeleteAnswer = await self._rooms.ref(by.cafe_id).ask(c.Delete(who, message_id))
         return answer.message
 
+    async def announce(self, by: Moderator, name: str, text: str) -> SentMessage:
+        """A message of the house, which is signed `name`: stored, and told to the room, when this returns. Raises `Rejected` as the room does."""
+        who = c.Who(house_user_id(by.cafe_id), name)
+        answer: SendAnswer = await self._rooms.ref(by.cafe_id).ask(c.Announce(who, text))
+        log.info("announce", cafe=by.cafe_id, message=answer.message.id, by=by.name)
+        return answer.message
+
     async def find(self, cafe_id: str, user: str) -> str:
         """The id of somebody in this café, given by id or by name, also when they are gone: of several with that name, whoever had it last.
 
@@ -229,6 +236,11 @@ class Moderation:
         if not 1 <= duration_s <= DURATION_MAX_S:
             raise invalid("durationS", f"must be between 1 and {DURATION_MAX_S:,} seconds, which are 31 days")
         return self._clock.now_ms() + round(duration_s * 1000)
+
+
+def house_user_id(cafe_id: str) -> str:
+    """Who a café's announcements are from: an id of its own in each café, which no customer has."""
+    return str(uuid5(NAMESPACE_URL, f"brewd:house:{cafe_id}"))
 
 
 async def _write(tx: Queries, cafe_id: str, order: Action) -> Action | None:

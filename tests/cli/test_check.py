@@ -13,6 +13,11 @@ from tests.cli.conftest import Ran
 Run = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "brewd.toml"
@@ -21,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_config(run: Run, file: Path) -> None:
     file.write_text("[room]\nhistory = 7\n")
     assert run("check", "-c", str(file)) == (0, "", f"{file}: the config is good\n")
-    assert run("check", "-c", str(file), "--json").json == {"ok": True, "problems": [], "connections": {}}
+    assert run("check", "-c", str(file), "--json").json == {"ok": True, "problems": [], "warnings": [], "connections": {}}
 
 
 def test_a_bad_one_with_everything_that_is_wrong(run: Run, file: Path) -> None:
@@ -33,6 +38,23 @@ def test_a_bad_one_with_everything_that_is_wrong(run: Run, file: Path) -> None:
         (3, "room.idle_s", None),
     ]
     assert ran.err == f"{file}:2: room.histry: unknown key; did you mean room.history?\n{file}:3: room.idle_s: must be a number above 0, not 0\n"
+
+
+def test_what_is_right_and_may_not_be_meant(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('[agent]\nmodel = "claude-sonnet-4-5"\n')
+    ran = run("check", "-c", str(file))
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        0,
+        "warning: agent.model: claude-sonnet-4-5 is deprecated and ends on November 30th, 2026; take its successor",
+    )
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    file.write_text("")
+    (warning,) = run("check", "-c", str(file), "--json").json["warnings"]
+    assert "the agent is off" in warning
+    (file.parent / "empty").write_text("\n")
+    file.write_text('[agent]\napi_key_file = "empty"\n')
+    (warning,) = run("check", "-c", str(file), "--json").json["warnings"]
+    assert warning == f"agent.api_key_file: there is no key in {file.parent / 'empty'}: the agent is off"
 
 
 def test_a_missing_file(run: Run, file: Path) -> None:

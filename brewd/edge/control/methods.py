@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brewd.edge.control.agent import agent_methods
 from brewd.edge.control.cafes import cafe_methods
 from brewd.edge.control.jobs import job_methods
 from brewd.edge.control.limits import limits_methods
@@ -14,6 +15,7 @@ from brewd.edge.control.people import staff_methods, user_methods
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from brewd.agent.parts import AgentParts
     from brewd.cafe.directory import Directory
     from brewd.config import Config
     from brewd.edge.control.server import Method
@@ -39,6 +41,7 @@ def build_methods(
     allowances: Allowances,
     keeping: Housekeeping,
     clock: Clock,
+    agent: AgentParts,
     supervisor: Supervisor,
     config: Config,
     health: Callable[[], Awaitable[dict[str, Any]]],
@@ -59,4 +62,5 @@ def build_methods(
         **moderation_methods(moderation=moderation, cafes=cafes),
         **limits_methods(allowances=allowances, moderation=moderation, cafes=cafes),
         **job_methods(keeping=keeping, moderation=moderation, cafes=cafes, clock=clock),
+        **agent_methods(agent=agent, cafes=cafes),
     }

@@ -1,4 +1,4 @@
-"""`user.kick`, `user.ban`, `user.unban`, `user.mute`, `user.unmute`, `message.delete`, `moderation.log`: the orders of an operator."""
+"""`user.kick`, `user.ban`, `user.unban`, `user.mute`, `user.unmute`, `message.delete`, `message.announce`, `moderation.log`: the orders of an operator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from uuid import UUID
 
 from brewd.edge.control.server import Method, Params, method
 from brewd.people.moderation import Moderator
+from brewd.people.records import clean_text
 from brewd.runtime.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ class OneMessage(Params, frozen=True, kw_only=True):
     message_id: UUID
 
 
+class Announcement(Params, frozen=True, kw_only=True):
+    """`name`: who it is signed with; None: the café."""
+
+    cafe_id: UUID
+    content: str
+    name: str | None = None
+
+
 class ReadLog(Params, frozen=True, kw_only=True):
     """`user` as in an order; `before`: the id of an entry."""
 
@@ -57,6 +66,11 @@ def moderation_methods(*, moderation: Moderation, cafes: Cafes) -> dict[str, Met
     async def delete(params: OneMessage) -> dict[str, Any]:
         return {"message": await moderation.delete(await operator(cafes, params.cafe_id), str(params.message_id))}
 
+    async def announce(params: Announcement) -> dict[str, Any]:
+        cafe = await cafes.get(str(params.cafe_id))
+        name = cafe.name if params.name is None else clean_text("name", params.name, max_chars=40)
+        return {"message": await moderation.announce(await operator(cafes, params.cafe_id), name, params.content)}
+
     async def read_log(params: ReadLog) -> dict[str, Any]:
         cafe_id = (await operator(cafes, params.cafe_id)).cafe_id
         user_id = None if params.user is None else await moderation.find(cafe_id, params.user)
@@ -70,6 +84,7 @@ def moderation_methods(*, moderation: Moderation, cafes: Cafes) -> dict[str, Met
         "user.mute": method(OrderFor, order(moderation.mute)),
         "user.unmute": method(Order, order(moderation.unmute)),
         "message.delete": method(OneMessage, delete),
+        "message.announce": method(Announcement, announce),
         "moderation.log": method(ReadLog, read_log),
     }
 

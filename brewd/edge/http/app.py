@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from brewd.edge.http import (  # fmt: skip
+    agent,
     analytics,
     auth,
     badges,
@@ -37,7 +38,7 @@ from brewd.edge.ws import asyncapi
 
 __all__ = ["ENDPOINTS", "Directory", "HttpParts", "Ref", "create_app"]
 
-_FEATURES: Final = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation, badges, interests, matching, pokes, dm)
+_FEATURES: Final = (health, auth, users, chat, cafes, analytics, ratelimit, spam, moderation, badges, interests, matching, pokes, dm, agent)
 
 ENDPOINTS: Final = tuple(endpoint for feature in _FEATURES for endpoint in feature.ENDPOINTS)
 

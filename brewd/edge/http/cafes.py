@@ -6,9 +6,18 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from brewd.agent.personas import MANNERS, Persona
 from brewd.edge.http.endpoint import Call, Endpoint, NoQuery
 from brewd.edge.http.parts import HttpParts
 from brewd.edge.http.shapes import Id
+
+
+class AgentShape(Struct, frozen=True):
+    """The café's agent to its guests. `name`: what it signs with in the room."""
+
+    persona: Persona
+    name: str
+    available: bool
 
 
 class CafeAnswer(Struct, frozen=True, rename="camel"):
@@ -22,7 +31,8 @@ class CafeAnswer(Struct, frozen=True, rename="camel"):
     location: bool
     network: bool
     needs: Literal["any", "all", "none"]
-    menu: Annotated[list[Any], Meta(description="for the café's own users and staff")] | UnsetType = UNSET
+    menu: Annotated[list[Any], Meta(description="for the café's own users and staff, as is `agent`")] | UnsetType = UNSET
+    agent: AgentShape | UnsetType = UNSET
 
 
 async def show(parts: HttpParts, call: Call[Any, NoQuery]) -> CafeAnswer:
@@ -40,7 +50,13 @@ async def show(parts: HttpParts, call: Call[Any, NoQuery]) -> CafeAnswer:
         network="network" in proofs,
         needs=cafe.join_policy if proofs else "none",
         menu=list(cafe.menu) if is_member else UNSET,
+        agent=await _agent(parts, cafe.id) if is_member else UNSET,
     )
+
+
+async def _agent(parts: HttpParts, cafe_id: str) -> AgentShape:
+    config = await parts.agent_configs.get(cafe_id)
+    return AgentShape(config.persona, MANNERS[config.persona].name, config.enabled and parts.agent_status().state == "ok")
 
 
 ENDPOINTS: Final = (

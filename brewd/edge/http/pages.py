@@ -64,7 +64,7 @@ def _docs(endpoints: Sequence[Endpoint], openapi: Mapping[str, Any], asyncapi: M
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>brewd: HTTP API</title>'
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/pages.css"></head><body><main>'
         f"<h1>brewd {escape(openapi['info']['version'])}</h1>"
-        '<p>JSON over HTTP, and a WebSocket at <code>/ws</code>. For machines: <a href="/api/openapi.json">openapi.json</a>, <a href="/api/asyncapi.json">asyncapi.json</a>.</p>'
+        '<p>JSON over HTTP, and WebSockets at <code>/ws</code> and <code>/ws/agent</code>. For machines: <a href="/api/openapi.json">openapi.json</a>, <a href="/api/asyncapi.json">asyncapi.json</a>.</p>'
         f"{''.join(sections)}{_websocket(asyncapi)}<h2>Shapes</h2>{schemas}"
         f"<h2>Errors</h2><p>Every error is an RFC 9457 problem with one of these codes.</p><table>{rows}</table>"
         "</main></body></html>"
@@ -91,7 +91,7 @@ def _endpoint(endpoint: Endpoint, openapi: Mapping[str, Any]) -> str:
 
 
 def _websocket(asyncapi: Mapping[str, Any]) -> str:
-    """The frames of `/ws` both ways, and what each close code asks of a client."""
+    """The frames of the WebSockets both ways, and what each close code asks of a client."""
     messages = "".join(
         f"<details><summary><code>{escape(message['name'])}</code> {escape(message.get('summary', ''))}</summary>"
         f"<pre>{_pretty(message['payload'])}</pre>{escape(message.get('description', ''))}</details>"

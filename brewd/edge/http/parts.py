@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from brewd.agent.agent import Status
+from brewd.agent.settings import AgentConfigs
 from brewd.config import Config
 from brewd.edge.guard import Guard
 from brewd.people.allowances import Allowances
@@ -64,6 +66,8 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     interests: Interests
     matching: Matching
     pokes: Pokes
+    agent_configs: AgentConfigs
+    agent_status: Callable[[], Status]
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

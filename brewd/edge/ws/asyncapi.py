@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from brewd import __version__
 from brewd.cafe import events as e
-from brewd.edge.ws import plain
+from brewd.edge.ws import agent_frames, plain
 from brewd.edge.ws.hello import Hello
 from brewd.errors import STATUS
 
@@ -29,7 +29,7 @@ CLOSE_CODES: Final = {
     4002: ("the session was ended", False),
     4003: ("kicked by a moderator: do not come back by yourself", False),
     4004: ("banned by a moderator", False),
-    4008: ("too slow: reconnect and join with `since`", True),
+    4008: ("too slow: reconnect and join with `since`, or resume the query", True),
 }
 """Close code → what it means, and whether to reconnect."""
 
@@ -69,34 +69,75 @@ class Shape(Struct, frozen=True):
     summary: str
 
 
+class _Channel(Struct, frozen=True):
+    """One path: what is said to it, each frame with the data of its reply, and what it tells."""
+
+    name: str
+    address: str
+    replies: Mapping[type[Struct], Any]
+    told: Sequence[type[e.Event]]
+    notes: Mapping[type[Struct], str]
+
+    @property
+    def answers(self) -> list[Any]:
+        return list(dict.fromkeys(answer for answer in self.replies.values() if answer is not None))
+
+
 def document(public_url: str, calls: Sequence[Shape]) -> dict[str, Any]:
     """The AsyncAPI object. `calls`: the routes that can be called by a frame."""
     replies = {**REPLIES, **{call.frame: call.answer for call in calls}}
     notes = {**_NOTES, **{call.frame: f"{call.summary}. As over HTTP: the same checks, the same refusals." for call in calls}}
-    frames: Sequence[type[Struct]] = [*get_args(plain.Frame), *(call.frame for call in calls)]
-    answers = [answer for answer in replies.values() if answer is not None]
-    kinds = list(dict.fromkeys([*frames, *_TOLD, *answers, Hello]))
+    channels = (_Channel("ws", "/ws", replies, _TOLD, notes), _Channel("agent", "/ws/agent", agent_frames.REPLIES, (*agent_frames.TOLD, e.Draining), {}))
+    kinds = list(dict.fromkeys(kind for channel in channels for kind in (*channel.replies, *channel.told, *channel.answers, Hello)))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schema_of = dict(zip(kinds, schemas, strict=True))
-    sent = {_tag(frame): _message(_tag(frame), schema_of[frame], _reply_note(replies[frame]), notes.get(frame, "")) for frame in frames}
-    told = {_key(event.name, sent): _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in _TOLD}
-    told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
-    told["reply"] = _message(
-        "reply", _enveloped("reply", {"anyOf": [schema_of[answer] for answer in dict.fromkeys(answers)]}, ref=True), "The answer to a frame with a `ref`."
-    )
-    told["error"] = _message("error", _enveloped("error", _error_schema(), ref=True), "A refused frame.")
+    messages: dict[str, Any] = {}
+    for channel in channels:
+        sent, told = _messages(channel, schema_of)
+        messages[channel.name] = (sent, told)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "brewd", "version": __version__, "description": _DESCRIPTION},
         "servers": {"brewd": {"host": public_url.partition("://")[2], "protocol": "wss" if public_url.startswith("https:") else "ws"}},
-        "channels": {"ws": {"address": "/ws", "messages": {_name(name): {"$ref": f"#/components/messages/{_name(name)}"} for name in [*sent, *told]}}},
-        "operations": {
-            "clientSends": _operation("receive", sent),
-            "serverTells": _operation("send", told),
+        "channels": {
+            channel.name: {
+                "address": channel.address,
+                "messages": {key: {"$ref": f"#/components/messages/{key}"} for side in messages[channel.name] for key in side},
+            }
+            for channel in channels
         },
-        "components": {"messages": {_name(name): message for name, message in [*sent.items(), *told.items()]}, "schemas": components},
+        "operations": {
+            name: _operation(action, channel.name, messages[channel.name][side])
+            for channel in channels
+            for side, (name, action) in enumerate(_operations(channel))
+        },
+        "components": {
+            "messages": {key: message for sides in messages.values() for side in sides for key, message in side.items()},
+            "schemas": components,
+        },
         "x-close-codes": [{"code": code, "meaning": meaning, "reconnect": reconnect} for code, (meaning, reconnect) in CLOSE_CODES.items()],
     }
+
+
+def _operations(channel: _Channel) -> tuple[tuple[str, str], tuple[str, str]]:
+    where = "" if channel.name == "ws" else channel.name.capitalize()
+    return (f"clientSends{where}", "receive"), (f"serverTells{where}", "send")
+
+
+def _messages(channel: _Channel, schema_of: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the client sends, and what the server tells, by their keys. What two channels say alike has one key."""
+    sent = {
+        _name(_tag(frame)): _message(_tag(frame), schema_of[frame], _reply_note(answer), channel.notes.get(frame, ""))
+        for frame, answer in channel.replies.items()
+    }
+    told = {_told_key(event.name, sent): _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in channel.told}
+    told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
+    answers = {"anyOf": [schema_of[answer] for answer in channel.answers]}
+    told["reply" if channel.name == "ws" else f"{channel.name}_reply"] = _message(
+        "reply", _enveloped("reply", answers, ref=True), f"The answer to a frame with a `ref` on {channel.address}."
+    )
+    told["error"] = _message("error", _enveloped("error", _error_schema(), ref=True), "A refused frame.")
+    return sent, told
 
 
 _DESCRIPTION: Final = (
@@ -115,6 +156,9 @@ _DESCRIPTION: Final = (
     "A handshake over a limit (without a token, or too many sockets of one address or user) is answered 429, with `Retry-After`. "
     "Somebody who gets a badge that messages show, or whose badge ends, is told of as `users:update` with the action `status`; from then on it counts for their limits, "
     "on every socket. "
+    "On `/ws/agent` guests ask the agent, and nobody is present by it: `query:stream` is replied with a `queryId`, then comes `query:start`, chunks in the order of their "
+    "`index`, and one `query:complete` or `query:error`. A socket that is lost ends its queries; on another one `query:resume` gets the chunks from `index` on, for two minutes. "
+    "After `cafe:join` what the agent says by itself comes as `proactive:message`. "
     "A muted guest hears everything, is not listed and not counted, and is told `moderation:muted` when it begins and with every join until `moderation:unmuted`."
 )
 
@@ -127,9 +171,10 @@ def _name(event: str) -> str:
     return event.replace(":", "_")
 
 
-def _key(told: str, sent: Container[str]) -> str:
+def _told_key(event: str, sent: Container[str]) -> str:
     """Some things are said to the server, and told by it, under one name."""
-    return f"{told}:told" if told in sent else told
+    key = _name(event)
+    return f"{key}_told" if key in sent else key
 
 
 def _reply_note(answer: Any) -> str:
@@ -152,5 +197,5 @@ def _error_schema() -> dict[str, Any]:
     return {"type": "object", "required": ["code", "detail"], "properties": {"code": {"enum": sorted(STATUS)}, "detail": {"type": "string"}}}
 
 
-def _operation(action: str, messages: dict[str, Any]) -> dict[str, Any]:
-    return {"action": action, "channel": {"$ref": "#/channels/ws"}, "messages": [{"$ref": f"#/channels/ws/messages/{_name(name)}"} for name in messages]}
+def _operation(action: str, channel: str, messages: Collection[str]) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "messages": [{"$ref": f"#/channels/{channel}/messages/{key}"} for key in messages]}

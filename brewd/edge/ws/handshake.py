@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -27,16 +28,18 @@ BEARER = "brewd.bearer."
 
 
 class Upgrade(Struct, frozen=True):
-    """An acceptable handshake: the bytes that accept it, and the token it carried, if any."""
+    """An acceptable handshake: where it knocked, the bytes that accept it, and the token it carried, if any."""
 
+    path: str
     accept: bytes
     token: str | None
 
 
-def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
-    """Check an upgrade request. Raises `Rejected`: `not_found`, `invalid_request`, `forbidden`."""
-    if _path(head.target) != "/ws":
-        raise Rejected("not_found", "WebSockets are served at /ws.")
+def check(head: Head, *, origins: frozenset[str], paths: Collection[str]) -> Upgrade:
+    """Check an upgrade request to one of `paths`. Raises `Rejected`: `not_found`, `invalid_request`, `forbidden`."""
+    path = _path(head.target)
+    if path not in paths:
+        raise Rejected("not_found", f"WebSockets are served at {' and '.join(paths)}.")
     headers = head.headers
     if head.method != "GET" or headers.get("sec-websocket-version") != VERSION:
         raise Rejected("invalid_request", f"This is not a WebSocket handshake of version {VERSION}.")
@@ -56,7 +59,7 @@ def check(head: Head, *, origins: frozenset[str]) -> Upgrade:
     ]
     if PROTOCOL in offered:
         lines.append(b"Sec-WebSocket-Protocol: " + PROTOCOL.encode())
-    return Upgrade(b"\r\n".join(lines) + b"\r\n\r\n", _token(headers, offered))
+    return Upgrade(path, b"\r\n".join(lines) + b"\r\n\r\n", _token(headers, offered))
 
 
 def _path(target: str) -> str:

@@ -7,7 +7,7 @@ checked once and completely. What is wrong with a frame is said with the path of
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,8 @@ _LEN_16 = 126
 _LEN_64 = 127
 
 encode = msgspec.json.Encoder().encode
+
+F = TypeVar("F")
 
 CafeId = Annotated[str, Meta(min_length=1, max_length=64)]
 Token = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -157,13 +159,23 @@ def decode(text: str, calls: Container[str] = ()) -> Frame | CallFrame:
             if not isinstance(event, str) or event not in calls:
                 raise
             return _call_decoder.decode(text)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _bad(error, text) from None
+
+
+def decoded(decoder: msgspec.json.Decoder[F], text: str) -> F:
+    """A frame of another set than this one, or `BadFrame`."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _bad(error, text) from None
+
+
+def _bad(error: Exception, text: str) -> BadFrame:
+    if isinstance(error, msgspec.ValidationError):
         problem, _, path = str(error).partition(" - at `$")
-        raise BadFrame(path.rstrip("`").lstrip(".") or "$", problem, ref_of(text)) from None
-    except msgspec.DecodeError as error:
-        raise BadFrame("$", str(error)) from None
-    except RecursionError:
-        raise BadFrame("$", "JSON is nested too deeply") from None
+        return BadFrame(path.rstrip("`").lstrip(".") or "$", problem, ref_of(text))
+    return BadFrame("$", "JSON is nested too deeply" if isinstance(error, RecursionError) else str(error))
 
 
 def ref_of(text: str) -> Ref:

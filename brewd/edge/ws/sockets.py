@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 import trio
 from wsproto.events import Ping
 
+from brewd.cafe.events import Draining
 from brewd.edge.ws.hello import HEARTBEAT_S
 from brewd.edge.ws.outbox import Outbox
 from brewd.errors import Rejected
@@ -38,9 +39,9 @@ class Connected(Protocol):
     address: bytes | None
     heard_s: float
     until_ms: float
-    draining: bool
 
     def leave(self) -> None: ...
+    def drain(self, notice: Draining) -> None: ...
 
 
 class Sockets:

@@ -7,6 +7,8 @@ from typing import Any, cast
 from msgspec import Struct
 from quart_trio import QuartTrio
 
+from brewd.agent.agent import Status
+from brewd.agent.settings import AgentConfigs
 from brewd.config import WIDE_OPEN, Config, EdgeLimits, Server
 from brewd.edge.guard import open_guard
 from brewd.edge.http.app import HttpParts, create_app
@@ -55,6 +57,7 @@ class State:
     def __init__(self) -> None:
         self.is_live = True
         self.is_ready = True
+        self.agent = Status("ok")
 
     async def health(self) -> dict[str, Any]:
         return {"status": "ok", "version": "1", "uptimeS": 2.5, "checks": {"postgres": "ok", "redis": "ok", "agent": "off"}}
@@ -131,6 +134,8 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
         pokes=Pokes(
             pg=pg, clock=clock, ids=ids, rooms=rooms, bans=world.sessions, delivery=Delivery(clock=clock, notify=lambda *_: None), notify=lambda *_: None
         ),
+        agent_configs=AgentConfigs(pg=pg),
+        agent_status=lambda: state.agent,
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,

@@ -45,7 +45,11 @@ async def test_a_cafe_shows_what_a_join_needs_and_never_the_values(site: Site) -
     joined = (await site.world.users.add_many(cafe.id, 1))[0]
     for token in (joined.access_token, await site.barista(cafe)):
         member = await site.get(f"/api/cafes/{cafe.id}", token=token)
-        assert member.json == {**anyone.json, "menu": [{"name": "Melange"}]}
+        assert member.json == {
+            **anyone.json,
+            "menu": [{"name": "Melange"}],
+            "agent": {"persona": "bartender", "name": "Bartender", "available": True},
+        }
         assert not re.search(rb"Guests|48\.2|16\.37|203\.0", member.raw)
     other = await site.world.cafe(name="Other")
     stranger = (await site.world.users.add_many(other.id, 1))[0]
@@ -170,6 +174,8 @@ async def test_the_websocket_is_described_from_its_frames(site: Site) -> None:
     assert send["additionalProperties"] is False
     assert "the content that comes along is not looked at" in messages["message_send"]["description"]
     by_code = {close["code"]: close["reconnect"] for close in document["x-close-codes"]}
+    assert {"query_stream", "query_chunk", "proactive_message", "agent_reply"} <= document["channels"]["agent"]["messages"].keys()
+    assert document["channels"]["agent"]["address"] == "/ws/agent"
     assert (by_code[1012], by_code[4008], by_code[4002]) == (True, True, False)
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', (await site.get("/api/asyncapi.json")).raw.decode()))
     assert references <= document["components"]["schemas"].keys()

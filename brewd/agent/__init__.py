@@ -1,0 +1,19 @@
+"""Claude in the café: answers what guests ask, in a stream, from what the café is willing to say about itself.
+
+It runs beside the rooms, never in their loop: it asks a café's actor for a token and for what is talked about, and waits for
+nobody inside one. How a question travels:
+
+1. `Agent.ask` checks the words and looks for the same answer in memory, in Redis, or under way; then it costs nothing.
+2. Else it needs a place among those in flight, something left in the café's budget, and a token of its asker, in this order,
+   so that what is refused has cost nothing. Then the call is written down (`agent_queries`) and starts.
+3. The words of the answer are gathered into indexed chunks (`chunks`), which every asker of that question hears.
+4. What it really cost, by the API's own count, replaces what was reserved for it.
+
+What is sent is made in `prompt` from the facts that `context` gathers. Neither has names, tokens, networks or places to give.
+
+    asked = await agent.ask(cafe_id=…, who=…, session_id=…, query=…, personality=None)   # raises Rejected; takes `queue_s` and a bit
+    async with aclosing(asked.pieces()) as pieces:                                       # leaving it early is a lost socket
+        async for piece in pieces: …                                                     # Chunk*, then Complete or Failed
+    agent.cancel(asked.query_id, who.user_id)                                            # the pieces end with Failed("cancelled")
+    asked = agent.resume(query_id, user_id); asked.pieces(index)                         # what follows, for 2 min after the end
+"""

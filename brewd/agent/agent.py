@@ -1,0 +1,190 @@
+"""The agent: one for the daemon. See the package for the way of a question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NoReturn
+
+import trio
+from msgspec.structs import replace
+
+from brewd.agent.accounts import AgentLog, Entry
+from brewd.agent.answers import KEPT_S, LINGER_S, Answer, Asked
+from brewd.agent.cache import AnswerCache, Key, key_of
+from brewd.agent.calling import Calls, Status, Ticket
+from brewd.agent.context import Context, Rooms
+from brewd.agent.personas import PERSONAS
+from brewd.agent.pieces import Complete, End, Usage
+from brewd.agent.prompt import answer_prompt, version_of
+from brewd.agent.settings import AgentConfig, AgentConfigs
+from brewd.agent.words import checked_query
+from brewd.cafe import commands as c
+from brewd.cafe.commands import Who
+from brewd.errors import Rejected
+from brewd.people.records import invalid
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+
+__all__ = ["Agent", "Asked", "Status"]
+
+KEPT_MAX: Final = 4096
+KEPT_USER_MAX: Final = 32
+"""Questions that can be resumed, in all and of one asker. With more, those asked first are forgotten first."""
+
+
+class Agent:
+    """Owns the answers under way, and what was answered lately."""
+
+    def __init__(
+        self, *, calls: Calls, configs: AgentConfigs, context: Context, cache: AnswerCache, log: AgentLog, rooms: Rooms, clock: Clock, ids: Ids
+    ) -> None:
+        self._calls = calls
+        self._configs = configs
+        self._context = context
+        self._cache = cache
+        self._log = log
+        self._rooms = rooms
+        self._clock = clock
+        self._ids = ids
+        self._under_way: dict[Key, Answer] = {}
+        self._admissions: dict[Key, trio.Lock] = {}
+        self._kept: dict[str, Asked] = {}
+
+    @property
+    def status(self) -> Status:
+        return self._calls.status
+
+    async def run(self) -> NoReturn:
+        """Make calls until cancelled. On a crash every answer under way ends as failed, and what was answered can still be resumed."""
+        await self._calls.run()
+
+    async def ask(self, *, cafe_id: str, who: Who, session_id: str, query: str, personality: str | None = None) -> Asked:
+        """Raises `Rejected`: `invalid_request`, `rate_limited`, `muted`, `agent_unavailable`, `agent_budget_spent`, `not_found`, …; and `StoreError`.
+
+        Takes as long as a question may wait for its turn (`agent.queue_s`), and a bit. Cancelling it forgets the question.
+        """
+        query = checked_query(query)
+        config = _as_asked(await self._configs.get(cafe_id), personality)
+        if self.status.state == "off":
+            self._calls.check()
+        if not config.enabled:
+            raise Rejected("agent_unavailable", "The agent is off in this café.")
+        facts = await self._context.stable(cafe_id, config)
+        now, hour = await self._context.now(cafe_id)
+        key = key_of(cafe_id, query, config.persona, version_of(facts, now, hour))
+        entry = Entry(
+            id=self._ids.uuid7(), cafe_id=cafe_id, user_id=who.user_id, session_id=session_id, staff=who.staff, query=query,
+            persona=config.persona, model="", at_ms=self._clock.now_ms(),
+        )  # fmt: skip
+        answer = self._shared(key, entry)
+        if answer is None:
+            async with self._one_at_a_time(key):  # so that of many who ask the same at once, one pays for all
+                answer = self._shared(key, entry) or await self._found(key, entry)
+                if answer is None:
+                    prompt = answer_prompt(facts, await self._context.live(cafe_id), query)
+                    ticket = await self._calls.admit(entry, config, prompt, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)))
+                    answer = self._start(key, ticket)
+                    return self._asked(entry, answer)
+        return self._asked(entry, answer)
+
+    def resume(self, query_id: str, user_id: str) -> Asked:
+        """A question asked before, until 2 min after its end. Raises `Rejected` (`not_found`), alike for one that never was and for another's."""
+        asked = self._kept.get(query_id)
+        if asked is None or asked.user_id != user_id or asked.cancelled or self._is_over(asked):
+            raise Rejected("not_found", "There is no such question of yours, or it is too long ago.")
+        return asked
+
+    def cancel(self, query_id: str, user_id: str) -> None:
+        """The asker wants no more: their pieces end at once, and the call, unless another shares it. Raises as `resume` does; harmless after the end."""
+        asked = self.resume(query_id, user_id)
+        del self._kept[query_id]
+        asked.cancel()
+
+    async def forget_user(self, user_id: str, cafe_id: str) -> None:
+        """Somebody is erased: what they asked is gone from here and from the log, and what was answered in their café is not answered again. Raises `StoreError`."""
+        for query_id in [query_id for query_id, asked in self._kept.items() if asked.user_id == user_id]:
+            self._kept.pop(query_id).cancel()
+        self._cache.forget(cafe_id)
+        self._context.forget(cafe_id)
+        await self._log.forget_user(user_id)
+
+    def _shared(self, key: Key, entry: Entry) -> Answer | None:
+        """The same answer, under way or in memory. It costs nothing."""
+        answer = self._under_way.get(key)
+        if answer is not None and not answer.stopping:
+            self._log.end(replace(entry, outcome="shared", cached=True))
+            return answer
+        held = self._cache.get(key)
+        return None if held is None else self._from_cache(held.text, held.sources, entry)
+
+    async def _found(self, key: Key, entry: Entry) -> Answer | None:
+        held = await self._cache.find(key)
+        return None if held is None else self._from_cache(held.text, held.sources, entry)
+
+    def _from_cache(self, text: str, sources: tuple[str, ...], entry: Entry) -> Answer:
+        self._log.end(replace(entry, outcome="cached", cached=True))
+        return Answer.known(self._clock, text, Complete(text, True, sources, Usage()))
+
+    def _start(self, key: Key, ticket: Ticket) -> Answer:
+        answer = self._under_way[key] = Answer(self._clock)
+
+        def done(end: End) -> None:
+            if self._under_way.get(key) is answer:
+                del self._under_way[key]
+            if isinstance(end, Complete) and not end.truncated:
+                self._cache.put(key, end.full_response, end.sources)
+
+        self._calls.start(ticket, answer, done)
+        return answer
+
+    def _asked(self, entry: Entry, answer: Answer) -> Asked:
+        asked = Asked(query_id=entry.id, query=entry.query or "", cafe_id=entry.cafe_id, user_id=entry.user_id or "", answer=answer, lost=self._lost)
+        self._kept[asked.query_id] = asked
+        self._sweep(asked.user_id)
+        if answer.end is None:
+            self._lost(asked)  # until somebody listens
+        return asked
+
+    def _lost(self, asked: Asked) -> None:
+        self._calls.spawn(self._linger, asked)
+
+    async def _linger(self, asked: Asked) -> None:
+        """Give up for an asker whom nobody has heard for a while."""
+        await trio.sleep(LINGER_S)
+        if not asked.heard and not asked.cancelled:
+            asked.give_up()
+
+    def _is_over(self, asked: Asked) -> bool:
+        return self._clock.monotonic_s() >= asked.answer.ended_s + KEPT_S
+
+    def _sweep(self, user_id: str) -> None:
+        """Forget what can no longer be resumed, and the first of too many."""
+        while self._kept and self._is_over(first := next(iter(self._kept.values()))):
+            del self._kept[first.query_id]
+        own = [query_id for query_id, asked in self._kept.items() if asked.user_id == user_id]
+        for query_id in own[:-KEPT_USER_MAX]:
+            del self._kept[query_id]
+        while len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, key: Key) -> AsyncIterator[None]:
+        lock = self._admissions.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():  # else somebody waited for it and has it now
+                self._admissions.pop(key, None)
+
+
+def _as_asked(config: AgentConfig, personality: str | None) -> AgentConfig:
+    """The café's config, with the persona an asker wants."""
+    if personality is None:
+        return config
+    if personality not in PERSONAS:
+        raise invalid("data.personality", f"there is no persona {personality!r}; there are {', '.join(PERSONAS)}")
+    if personality == "custom" and not config.custom_text:
+        raise invalid("data.personality", "this café has no persona of its own")
+    return replace(config, persona=personality)

@@ -1,0 +1,120 @@
+"""Answers that were given before: in memory, and in Redis under `agent:cache:{cafeId}:{hash}`, for an hour.
+
+Owns the memory, which is bounded. The hash is made of the café, the question as it is compared, the persona and what the answer
+rests on; what is read back names its café, and is not taken for another's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from brewd.agent.personas import Persona
+from brewd.errors import StoreError
+from brewd.runtime.clock import Clock
+from brewd.runtime.log import get_logger
+from brewd.store.mirror import Mirror, Pipeline
+
+log = get_logger("agent")
+
+TTL_MS: Final = 3_600_000
+ENTRIES_MAX: Final = 5000
+REDIS_S: Final = 0.25
+"""An asker waits no longer for Redis to know."""
+
+_NOISE: Final = re.compile(r"[\s?!.,;:…¿¡。？！、]+")
+
+
+class Key(Struct, frozen=True):
+    cafe_id: str
+    digest: str
+
+    @property
+    def redis(self) -> str:
+        return f"agent:cache:{self.cafe_id}:{self.digest}"
+
+
+class Answered(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept. `expires_ms` is wall time."""
+
+    cafe_id: str
+    text: str
+    sources: tuple[str, ...]
+    expires_ms: int
+
+
+def normalised(query: str) -> str:
+    """Two questions that differ in case, spacing, punctuation or the spelling of signs are one. Pure; doing it twice changes nothing."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query).casefold())
+    return _NOISE.sub(" ", folded).strip()
+
+
+def key_of(cafe_id: str, query: str, persona: Persona, version: str) -> Key:
+    """`version`: see `prompt.version_of`. Each part is fenced by its length, so no two make the same."""
+    parts = (cafe_id, normalised(query) or query, persona, version)
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return Key(cafe_id, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+class AnswerCache:
+    def __init__(self, *, clock: Clock, redis: Pipeline, mirror: Mirror) -> None:
+        self._clock = clock
+        self._redis = redis
+        self._mirror = mirror
+        self._held: dict[Key, Answered] = {}
+
+    def get(self, key: Key) -> Answered | None:
+        """From memory."""
+        held = self._held.get(key)
+        if held is None or held.expires_ms > self._clock.now_ms():
+            return held
+        del self._held[key]
+        return None
+
+    async def find(self, key: Key) -> Answered | None:
+        """From memory, or else from Redis, which is asked briefly and may be away. Never raises."""
+        held = self.get(key)
+        if held is not None:
+            return held
+        try:
+            (found,) = await self._redis.pipeline([("GET", key.redis)], timeout_s=REDIS_S)
+        except StoreError:
+            return None
+        answered = _decoded(found)
+        if answered is None or answered.cafe_id != key.cafe_id or answered.expires_ms <= self._clock.now_ms():
+            return None
+        self._keep(key, answered)
+        return answered
+
+    def put(self, key: Key, text: str, sources: tuple[str, ...]) -> None:
+        answered = Answered(key.cafe_id, text, sources, self._clock.now_ms() + TTL_MS)
+        self._keep(key, answered)
+        self._mirror.write(key.redis, [("SET", key.redis, msgspec.json.encode(answered), "PX", TTL_MS)])
+
+    def forget(self, cafe_id: str) -> None:
+        """Nothing that was answered in this café is answered again: somebody it may speak of is gone."""
+        for key in [key for key in self._held if key.cafe_id == cafe_id]:
+            del self._held[key]
+            self._mirror.write(key.redis, [("DEL", key.redis)])
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _keep(self, key: Key, answered: Answered) -> None:
+        self._held.pop(key, None)
+        self._held[key] = answered
+        if len(self._held) > ENTRIES_MAX:
+            del self._held[next(iter(self._held))]
+
+
+def _decoded(found: Any) -> Answered | None:
+    try:
+        return None if found is None else msgspec.json.decode(found, type=Answered)
+    except msgspec.DecodeError as error:
+        log.warning("cache_unreadable", error=str(error))
+        return None

@@ -1,0 +1,271 @@
+"""Making calls: who may, what it may cost, and what becomes of it. The one owner of the client, the circuit and the places in flight.
+
+A call is admitted (a place, something left in the budget, whatever else its asker needs, a line in the log), then made in a task of
+its own, then settled, whatever came of it. A bug in one of them ends that one. Cancelling `run` ends all of them, and they are settled.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, NoReturn
+
+import trio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from brewd.agent.accounts import Account, AgentLog, Entry
+from brewd.agent.answers import Answer
+from brewd.agent.budget import cost_microcents, expected_microcents, price_of
+from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Trouble, UpstreamError
+from brewd.agent.circuit import Circuit
+from brewd.agent.key import api_key
+from brewd.agent.pieces import Complete, End, Failed, Usage
+from brewd.agent.prompt import Prompt
+from brewd.agent.settings import AgentConfig
+from brewd.agent.slots import Slots
+from brewd.config_agent import Agent as Config
+from brewd.errors import Rejected
+from brewd.runtime.clock import Clock
+from brewd.runtime.ids import Ids
+from brewd.runtime.log import get_logger
+
+log = get_logger("agent")
+
+OPENING_S: Final = 5.0
+BUSY_RETRY_MS: Final = 3000
+
+State = Literal["ok", "unavailable", "off"]
+
+
+class Status(Struct, frozen=True):
+    """`reason` is a sentence; empty when all is well."""
+
+    state: State
+    reason: str = ""
+
+
+class Ticket(Struct, frozen=True):
+    """A call that was admitted and has to be settled."""
+
+    account: Account
+    entry: Entry
+    prompt: Prompt
+    reserved: int
+
+
+Done = Callable[[End], None]
+
+_SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
+    "unreachable": ("The AI service cannot be reached at the moment.", 5000),
+    "timeout": ("The AI service took too long to answer.", 5000),
+    "server_error": ("The AI service has an error at the moment.", 5000),
+    "overloaded": ("The AI service is overloaded at the moment.", 10_000),
+    "rate_limited": ("The AI service asks us to wait a little.", 10_000),
+    "key_refused": ("The agent is out of order: the AI service refuses its key.", None),
+    "bad_request": ("The AI service did not take this question.", None),
+    "cut": ("The answer broke off.", 1000),
+}
+"""What an asker is told, and when trying again may help."""
+
+
+class Calls:
+    """See the module. `env_key` finds the API key; it is asked again when a key was refused."""
+
+    def __init__(self, *, config: Config, log: AgentLog, clock: Clock, ids: Ids, find_key: Callable[[Config], str] = api_key) -> None:
+        self._config = config
+        self._log = log
+        self._clock = clock
+        self._ids = ids
+        self._find_key = find_key
+        self._circuit = Circuit()
+        self._slots = Slots(cafe_max=config.in_flight_cafe_max, all_max=config.in_flight_max)
+        self._has_key = bool(find_key(config))
+        self._opened = trio.Event()
+        self._client: Answerer | None = None
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def status(self) -> Status:
+        if not self._has_key:
+            return Status("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
+        return Status("ok") if self._circuit.state == "closed" else Status("unavailable", self._circuit.reason)
+
+    @property
+    def in_flight(self) -> int:
+        return self._slots.in_flight
+
+    async def run(self) -> NoReturn:
+        """Load the SDK, off this thread, and make calls until cancelled. Without a key there is nothing to do."""
+        if not self._has_key:
+            await trio.sleep_forever()
+        upstream = await trio.to_thread.run_sync(importlib.import_module, "brewd.agent.upstream")
+        config = self._config
+        opened = upstream.open_claude(
+            api_key=self._find_key(config), base_url=config.base_url, timeout_s=config.timeout_s, retries=config.retries, connections_max=config.in_flight_max
+        )
+        async with opened as client, trio.open_nursery() as nursery:
+            self._client, self._nursery = client, nursery
+            self._opened.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery, self._opened = None, trio.Event()
+
+    def check(self) -> None:
+        """Raises `Rejected` (`agent_unavailable`) when no call can be made now."""
+        status = self.status
+        if status.state == "off":
+            raise Rejected("agent_unavailable", "The agent is off: no API key was set up.")
+        wait_ms = self._circuit.wait_ms(self._clock.now_ms())
+        if wait_ms:
+            raise Rejected("agent_unavailable", f"The agent is out of order at the moment: {self._circuit.reason}.", retryAfterMs=wait_ms)
+
+    async def admit(self, entry: Entry, config: AgentConfig, prompt: Prompt, take: Callable[[], Awaitable[object]]) -> Ticket:
+        """A call may be made, and `start` must be called next, without a wait in between.
+
+        `take` is what its asker needs besides; it may raise. Raises `Rejected` (`agent_unavailable`, `agent_budget_spent`) and
+        `StoreError`, and then nothing is taken but what `take` took.
+        """
+        await self._open()
+        self.check()
+        account = await self._log.account(entry.cafe_id, config)
+        self._refuse_spent(account)
+        if not await self._slots.take(entry.cafe_id, self._config.queue_s):
+            raise Rejected("agent_unavailable", "The agent answers others at the moment. Ask again in a few seconds.", retryAfterMs=BUSY_RETRY_MS)
+        reserved, entered, written = 0, False, False
+        try:
+            self.check()
+            self._refuse_spent(account)
+            model = self._model(account)
+            price = price_of(self._config.prices, model)
+            reserved = expected_microcents(price, input_tokens=prompt.size_bytes // BYTES_PER_TOKEN, max_tokens=self._max_tokens)
+            account.budget.reserve(reserved)
+            await take()
+            entered = self._circuit.enter(self._clock.now_ms())
+            if not entered:
+                self.check()
+                raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
+            entry, written = replace(entry, model=model, cost_microcents=reserved), True
+            await self._log.begin(entry)
+            if self._nursery is None:
+                raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)
+            return Ticket(account, entry, prompt, reserved)
+        except BaseException:
+            if entered:
+                self._circuit.left()
+            if written:  # perhaps: it must not count
+                self._log.end(replace(entry, outcome=entry.outcome_of("cancelled"), cost_microcents=0))
+            account.budget.settle(reserved, 0)
+            self._slots.give(entry.cafe_id)
+            raise
+
+    def start(self, ticket: Ticket, answer: Answer, done: Done) -> None:
+        """Make the call. `answer` gets its words and its end; `done` is told right before the end is."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._make, ticket, answer, done)
+
+    def spawn(self, run: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run something beside the calls, for as long as they run."""
+        if self._nursery is not None:
+            self._nursery.start_soon(run, *args)
+
+    @property
+    def _max_tokens(self) -> int:
+        return self._config.max_tokens + self._config.thinking_tokens
+
+    async def _open(self) -> None:
+        """Wait a little for the SDK: it is loaded while the daemon serves already."""
+        if self._has_key and self._nursery is None:
+            with trio.move_on_after(OPENING_S):
+                await self._opened.wait()
+            if self._nursery is None:
+                raise Rejected("agent_unavailable", "The agent is starting.", retryAfterMs=1000)
+
+    def _refuse_spent(self, account: Account) -> None:
+        verdict = account.budget.verdict(self._config.economy_percent)
+        if verdict == "spent":
+            raise Rejected("agent_budget_spent", f"What the agent may cost this café {account.budget.exhausted()} is spent.")
+        if verdict == "busy":
+            raise Rejected(
+                "agent_budget_spent", "What is left of the agent's budget is taken by questions that are being answered.", retryAfterMs=BUSY_RETRY_MS
+            )
+
+    def _model(self, account: Account) -> str:
+        economy = account.budget.verdict(self._config.economy_percent) == "economy"
+        return self._config.economy_model if economy else self._config.model
+
+    async def _make(self, ticket: Ticket, answer: Answer, done: Done) -> None:
+        began_s, meter = self._clock.monotonic_s(), Meter()
+        end: End = _STOPPED
+        outcome = "cancelled"
+        try:
+            with answer.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(answer.tell_in_time)
+                    end, outcome = await self._called(ticket, answer, meter)
+                    nursery.cancel_scope.cancel()
+        except Exception as error:
+            incident = self._ids.uuid4()
+            log.error("answer_crashed", cafe=ticket.entry.cafe_id, incident=incident, exc_info=error)
+            end, outcome = Failed("internal", f"Something went wrong here. It has been noted as {incident}."), "internal"
+        finally:
+            self._circuit.left()
+            self._settle(ticket, answer, meter, outcome, began_s)
+            answer.flush()
+            end = replace(end, partial=bool(answer.chunks)) if isinstance(end, Failed) else end
+            done(end)
+            answer.finish(end)
+
+    async def _called(self, ticket: Ticket, answer: Answer, meter: Meter) -> tuple[End, str]:
+        def said(text: str) -> None:
+            if answer.first_s is None and self._circuit.succeeded():
+                log.info("available")
+            answer.said(text)
+
+        client = self._client
+        assert client is not None
+        if self._circuit.reason:  # a probe
+            client.use_key(self._find_key(self._config))
+        try:
+            stop_reason = await client.answer(ticket.prompt, model=ticket.entry.model, max_tokens=self._max_tokens, on_text=said, meter=meter)
+        except UpstreamError as error:
+            return self._failed(error), error.trouble
+        if self._circuit.succeeded():
+            log.info("available")
+        answer.flush()
+        return _end(stop_reason, answer.text, ticket.prompt, meter.usage)
+
+    def _failed(self, error: UpstreamError) -> Failed:
+        detail, retry_after_ms = _SAID[error.trouble]
+        if error.retry_after_s is not None:
+            retry_after_ms = round(error.retry_after_s * 1000)
+        if self._circuit.failed(error.trouble, self._clock.now_ms(), retry_after_ms if error.retry_after_s is not None else None):
+            say = log.error if error.trouble == "key_refused" else log.warning
+            say("unavailable", reason=self._circuit.reason, detail=error.detail)
+        elif error.trouble == "bad_request":
+            log.error("bad_request", detail=error.detail)
+        return Failed("agent_unavailable", detail, retry_after_ms)
+
+    def _settle(self, ticket: Ticket, answer: Answer, meter: Meter, outcome: str, began_s: float) -> None:
+        entry, first_s = ticket.entry, answer.first_s
+        usage = meter.usage
+        cost = cost_microcents(price_of(self._config.prices, entry.model), usage)
+        ticket.account.budget.settle(ticket.reserved, cost)
+        self._slots.give(entry.cafe_id)
+        latency_ms = round(((self._clock.monotonic_s() if first_s is None else first_s) - began_s) * 1000)
+        self._log.end(replace(entry, outcome=entry.outcome_of(outcome), latency_ms=latency_ms, usage=usage, cost_microcents=cost))
+
+
+_STOPPED: Final = Failed("agent_unavailable", "The answer was stopped before its end.", 1000)
+
+
+def _end(stop_reason: str, text: str, prompt: Prompt, usage: Usage) -> tuple[End, str]:
+    """What a reason to stop means to whoever asked, and in the log."""
+    if stop_reason == "refusal":
+        return Failed("invalid_request", "The agent does not answer this. Ask something else."), "refused"
+    truncated = stop_reason in ("max_tokens", "model_context_window_exceeded")
+    if not text.strip():
+        detail = "The agent ran out of room before it said anything. Ask something simpler." if truncated else "The agent had nothing to say."
+        return Failed("agent_unavailable", detail), "max_tokens" if truncated else "empty"
+    return Complete(text, False, prompt.sources, usage, truncated), "max_tokens" if truncated else "answered"

@@ -1,0 +1,93 @@
+"""The circuit breaker before the API: after several failures in a row nobody is made to wait for the next one.
+
+A pure state machine; times in ms are passed in. Closed: calls go through. Open: none does, until a pause is over, which doubles
+with each failed probe. Half open: one call probes, the others are told; it closes the circuit, or opens it again.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from brewd.agent.calls import Trouble
+
+FAILURES_MAX: Final = 5
+PAUSE_FIRST_MS: Final = 5_000
+PAUSE_MAX_MS: Final = 60_000
+REFUSED_PAUSE_MS: Final = 60_000
+"""A key that was refused is not good again by itself; an operator may have replaced it, though."""
+
+State = Literal["closed", "open", "half_open"]
+
+_WHY: Final[dict[Trouble, str]] = {
+    "unreachable": "the AI service cannot be reached",
+    "timeout": "the AI service does not answer in time",
+    "server_error": "the AI service reports errors",
+    "overloaded": "the AI service is overloaded",
+    "rate_limited": "the AI service asks for a pause",
+    "key_refused": "the AI service refuses the API key",
+    "bad_request": "the AI service does not take the request",
+    "cut": "the AI service breaks off its answers",
+}
+
+
+class Circuit:
+    """`reason` says why it is not closed; empty when it is."""
+
+    __slots__ = ("_failures", "_pause_ms", "_probing", "_until_ms", "reason", "state")
+
+    def __init__(self) -> None:
+        self.state: State = "closed"
+        self.reason = ""
+        self._failures = 0
+        self._pause_ms = PAUSE_FIRST_MS
+        self._until_ms = 0
+        self._probing = False
+
+    def wait_ms(self, now_ms: int) -> int:
+        """0: a call may go through now. Takes nothing."""
+        if self.state == "closed":
+            return 0
+        if self.state == "open" and now_ms < self._until_ms:
+            return self._until_ms - now_ms
+        return 1000 if self._probing else 0
+
+    def enter(self, now_ms: int) -> bool:
+        """A call is about to be made; whether it may. Each one that may is followed by exactly one of `succeeded`, `failed` and `left`."""
+        if self.wait_ms(now_ms):
+            return False
+        if self.state != "closed":
+            self.state = "half_open"
+            self._probing = True
+        return True
+
+    def succeeded(self) -> bool:
+        """The API answered. Whether that is news."""
+        news = self.state != "closed"
+        self.state, self.reason = "closed", ""
+        self._failures, self._pause_ms, self._probing = 0, PAUSE_FIRST_MS, False
+        return news
+
+    def failed(self, trouble: Trouble, now_ms: int, retry_after_ms: int | None = None) -> bool:
+        """It did not. Whether the circuit opened just now, or for another reason than before: worth a line in the log."""
+        if trouble == "bad_request":  # it answered, and another question may be fine
+            self.left()
+            return False
+        self._failures += 1
+        at_once = trouble == "key_refused" or retry_after_ms is not None or self._probing
+        if not at_once and self._failures < FAILURES_MAX:
+            return False
+        if trouble == "key_refused":
+            pause_ms = REFUSED_PAUSE_MS
+        elif retry_after_ms is not None:
+            pause_ms = min(retry_after_ms, PAUSE_MAX_MS)
+        else:
+            pause_ms, self._pause_ms = self._pause_ms, min(2 * self._pause_ms, PAUSE_MAX_MS)
+        news = self.reason != _WHY[trouble]
+        self.state, self.reason, self._probing = "open", _WHY[trouble], False
+        self._until_ms = now_ms + pause_ms
+        return news
+
+    def left(self) -> None:
+        """The call ended without showing anything: it was cancelled."""
+        if self._probing:
+            self.state, self._probing = "open", False

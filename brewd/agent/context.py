@@ -1,0 +1,146 @@
+"""Gathers the facts of a café for a prompt: what it says of itself, what people buy and like, who is around (as a number), what is talked about.
+
+Owns what it read of each café's statistics, for ten minutes. Direct messages, pokes, sessions and receipts of single guests are not
+looked at; of names it keeps those of the authors, to take them out of what was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any, Final, Protocol
+from uuid import NAMESPACE_URL, uuid5
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_lines
+from brewd.agent.settings import AgentConfig
+from brewd.agent.words import secrets_of
+from brewd.cafe import commands as c
+from brewd.cafe.events import TopicsAnswer
+from brewd.cafe.ref import CafeRef
+from brewd.people.cafes import Cafes
+from brewd.people.records import Cafe
+from brewd.runtime.clock import Clock, as_datetime, from_rfc3339
+from brewd.store.messages import Messages
+from brewd.store.postgres import Postgres
+from brewd.store.records import Message
+
+DAY_MS: Final = 86_400_000
+DRINKS_MS: Final = 7 * DAY_MS
+PEAKS_MS: Final = 28 * DAY_MS
+PEAK_HOURS: Final = 3
+PEOPLE_MIN: Final = 3
+"""An interest that fewer share says too much about each of them."""
+
+STATISTICS_MS: Final = 600_000
+REMEMBERED_MAX: Final = 5000
+TALK_MS: Final = 2 * 3_600_000
+"""What was said earlier is no longer talked about."""
+
+TALK_READ: Final = 64
+
+
+class Rooms(Protocol):
+    """The way to the rooms (the directory)."""
+
+    def ref(self, cafe_id: str) -> CafeRef: ...
+
+
+class _Statistics(Struct, frozen=True):
+    at_ms: int
+    drinks: tuple[str, ...]
+    interests: tuple[str, ...]
+    peak_hours: tuple[int, ...]
+
+
+class Context:
+    """`pg` may be slow: every method but `now` raises `StoreError`, within its own deadline, and `Rejected` (`not_found`) for no such café."""
+
+    def __init__(self, *, pg: Postgres, cafes: Cafes, rooms: Rooms, clock: Clock) -> None:
+        self._pg = pg
+        self._cafes = cafes
+        self._rooms = rooms
+        self._clock = clock
+        self._messages = Messages(lane=pg, pool=pg, timeout_s=2)
+        self._statistics: dict[str, _Statistics] = {}
+
+    async def stable(self, cafe_id: str, config: AgentConfig) -> Stable:
+        cafe = await self._cafes.get(cafe_id)
+        known = await self._known(cafe)
+        return Stable(
+            name=cafe.name,
+            address=cafe.address,
+            persona=config.persona,
+            custom_text=config.custom_text,
+            menu=menu_lines(cafe.menu),
+            drinks=known.drinks,
+            interests=known.interests,
+            peak_hours=known.peak_hours,
+            secrets=secrets_of([cafe.wifi_ssid]),
+        )
+
+    async def now(self, cafe_id: str) -> tuple[Live, str]:
+        """The hour and the crowd, without what is talked about; and the hour alone. Asks nobody when the café is known. Raises as the others do."""
+        local = local_time(self._clock.now_ms(), (await self._cafes.get(cafe_id)).timezone)
+        present = self._rooms.ref(cafe_id).members
+        return Live(local_time=local.strftime("%A, %d %B %Y, %H:%M"), present=present), local.strftime("%Y-%m-%d %H")
+
+    async def live(self, cafe_id: str) -> Live:
+        """All of it."""
+        now, _ = await self.now(cafe_id)
+        talk = await self.talk(cafe_id)
+        topics: TopicsAnswer = await self._rooms.ref(cafe_id).ask(c.TopicsQuery(LIST_MAX))
+        return replace(
+            now,
+            topics=tuple(view.topic for view in topics.topics),
+            chat=tuple(message.content for message in talk[-CHAT_LINES_MAX:]),
+            names=secrets_of(message.username for message in talk),
+        )
+
+    async def talk(self, cafe_id: str) -> Sequence[Message]:
+        """What guests said lately and did not take back, oldest first."""
+        since_ms, own_id = self._clock.now_ms() - TALK_MS, agent_user_id(cafe_id)
+        read = await self._messages.before(cafe_id, 2**62, TALK_READ)
+        return [m for m in read if m.user_id != own_id and not m.deleted and from_rfc3339(m.created_at) > since_ms]
+
+    def forget(self, cafe_id: str) -> None:
+        """Read its statistics anew."""
+        self._statistics.pop(cafe_id, None)
+
+    async def _known(self, cafe: Cafe) -> _Statistics:
+        now_ms = self._clock.now_ms()
+        known = self._statistics.get(cafe.id)
+        if known is not None and 0 <= now_ms - known.at_ms < STATISTICS_MS:
+            return known
+        drinks = await self._pg.fetch("agent_popular_items", cafe.id, as_datetime(now_ms - DRINKS_MS), LIST_MAX)
+        interests = await self._pg.fetch("agent_top_interests", cafe.id, as_datetime(now_ms), PEOPLE_MIN, LIST_MAX)
+        known = _Statistics(now_ms, tuple(row["name"] for row in drinks), tuple(row["interest"] for row in interests), await self._peaks(cafe, now_ms))
+        if len(self._statistics) >= REMEMBERED_MAX:
+            self._statistics.clear()
+        self._statistics[cafe.id] = known
+        return known
+
+    async def _peaks(self, cafe: Cafe, now_ms: int) -> tuple[int, ...]:
+        if "agent_peak_hours" not in self._pg.queries:
+            return ()
+        rows: list[Any] = await self._pg.fetch("agent_peak_hours", cafe.id, as_datetime(now_ms - PEAKS_MS), cafe.timezone, PEAK_HOURS)
+        return tuple(sorted(row["local_hour"] for row in rows))
+
+
+def agent_user_id(cafe_id: str) -> str:
+    """Who the agent's own messages are from: an id of its own in each café, which no customer has."""
+    return str(uuid5(NAMESPACE_URL, f"brewd:agent:{cafe_id}"))
+
+
+def local_time(at_ms: int, timezone: str) -> datetime:
+    """That moment by the café's clock."""
+    return as_datetime(at_ms).astimezone(UTC if timezone == "UTC" else ZoneInfo(timezone))
+
+
+def day_starts_ms(day: date, timezone: str) -> int:
+    """When that day begins there."""
+    start = datetime.combine(day, time(), UTC if timezone == "UTC" else ZoneInfo(timezone))
+    return int(start.timestamp() * 1000)

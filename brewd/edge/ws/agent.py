@@ -1,0 +1,248 @@
+"""The socket of `/ws/agent`: guests ask, and hear the answer as it is made; whoever joined hears what the agent says by itself.
+
+It stands in no room: nobody is present by it, and no event of the room comes this way. Each query is a task of the socket that
+reads the agent's pieces and pushes them out. It ends with the socket, and with it the listening; what becomes of the call upstream
+is for the agent to know, since others may listen to the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+from msgspec import UNSET
+
+from brewd.agent.agent import Agent, Asked
+from brewd.agent.pieces import Chunk, Complete, Piece
+from brewd.agent.settings import AgentConfigs
+from brewd.cafe import commands as c
+from brewd.cafe.events import Draining, Event
+from brewd.edge.ws import agent_frames as f
+from brewd.edge.ws import peer, plain
+from brewd.edge.ws.watchers import Watchers
+from brewd.errors import Rejected, StoreError
+from brewd.people.tokens import Identity
+from brewd.runtime.ids import Ids
+from brewd.runtime.log import get_logger
+
+log = get_logger("brewd.edge.agent")
+
+QUERIES_MAX: Final = 3
+"""Queries that one socket may have under way."""
+
+RETRY_MS: Final = 1000
+
+
+class Parts(peer.Parts, frozen=True, kw_only=True):
+    """What every socket of `/ws/agent` works with."""
+
+    ids: Ids
+    agent: Agent
+    configs: AgentConfigs
+    watchers: Watchers
+
+
+class _Query:
+    """One query this socket listens to; `id` once it has one. `told`: chunks of it were. `over`: its end was. Cancelling `scope` ends the listening."""
+
+    __slots__ = ("id", "over", "scope", "told")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.told = self.over = False
+        self.scope = trio.CancelScope()
+
+
+Listen = Callable[[_Query], Awaitable[None]]
+
+
+class AgentSocket(peer.Peer):
+    """A `Peer` that speaks of queries."""
+
+    __slots__ = ("_nursery", "_queries", "_reconnect_ms")
+
+    _parts: Parts
+
+    def __init__(self, parts: Parts, opened: peer.Opened) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._queries: list[_Query] = []
+        self._reconnect_ms = 0
+        super().__init__(parts, opened)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):  # the peer is gone; there is nobody to tell
+                await super().run()
+            self._nursery.cancel_scope.cancel()
+
+    def leave(self) -> None:
+        self._end_all()
+
+    def drain(self, notice: Draining) -> None:
+        super().drain(notice)
+        self._reconnect_ms = notice.reconnect_in_ms
+        self._end_all()
+
+    def _met(self, identity: Identity) -> None:
+        pass
+
+    def _gone(self) -> None:
+        if self.identity is not None:
+            self._parts.watchers.remove(self.identity.cafe_id, self.outbox)
+
+    def _restarting(self) -> Rejected:
+        return Rejected("agent_unavailable", "The server is restarting. Ask again after reconnecting.", retryAfterMs=self._reconnect_ms)
+
+    def _end_all(self) -> None:
+        for query in self._queries:
+            query.scope.cancel()
+
+    def _decode(self, text: str) -> f.Frame:
+        return f.decode(text)
+
+    def _handle(self, frame: f.Frame) -> Awaitable[None] | None:
+        match frame:
+            case f.QueryFrame():
+                self._ask(frame)
+            case f.CancelFrame():
+                self._cancel(frame)
+            case f.ResumeFrame():
+                self._resume(frame)
+            case f.EnterFrame():
+                return self._enter(self._in_cafe(frame.data.cafe_id).cafe_id, frame.ref)
+            case f.ExitFrame():
+                self._exit(frame)
+            case plain.RefreshFrame() | plain.AuthFrame():
+                self._refresh(frame)
+        return None
+
+    def _ask(self, frame: f.QueryFrame) -> None:
+        identity = self._in_cafe(frame.data.cafe_id)
+        who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
+
+        async def listen(mine: _Query) -> None:
+            asked = await self._parts.agent.ask(
+                cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=frame.data.query, personality=frame.data.personality
+            )
+            self._answer(frame.ref, f.QueryAnswer(asked.query_id))
+            self.outbox.push(self._parts.dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
+            await self._listen(mine, asked, 0)
+
+        self._start(frame.ref, listen)
+
+    def _resume(self, frame: f.ResumeFrame) -> None:
+        """Whoever listens to it already on this socket hears each chunk once: the new listening takes over."""
+        assert self.identity is not None
+        asked = self._parts.agent.resume(frame.data.query_id, self.identity.user_id)
+        for query in self._queries:
+            if query.id == asked.query_id:
+                query.scope.cancel()
+
+        async def listen(mine: _Query) -> None:
+            self._answer(frame.ref, f.QueryAnswer(asked.query_id))
+            await self._listen(mine, asked, frame.data.index)
+
+        self._start(frame.ref, listen)
+
+    def _cancel(self, frame: f.CancelFrame) -> None:
+        """The reply is the last that is said here of the query."""
+        assert self.identity is not None
+        self._parts.agent.cancel(frame.data.query_id, self.identity.user_id)
+        for query in self._queries:
+            if query.id == frame.data.query_id:
+                query.scope.cancel()
+        self._answer(frame.ref, f.QueryAnswer(frame.data.query_id))
+
+    async def _enter(self, cafe_id: str, ref: c.Ref) -> None:
+        try:
+            config = await self._parts.configs.get(cafe_id)
+        except StoreError:
+            rejected = Rejected("storage_unavailable", "The café's agent cannot be looked up at the moment.", retryAfterMs=RETRY_MS)
+            self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
+            return
+        self._parts.watchers.add(cafe_id, self.outbox)
+        status = self._parts.agent.status
+        reason = status.reason if config.enabled else "The café has switched its agent off."
+        available = config.enabled and status.state == "ok"
+        self._answer(ref, f.EnterAnswer(cafe_id, config.persona, available, UNSET if available else reason))
+
+    def _exit(self, frame: f.ExitFrame) -> None:
+        identity = self._in_cafe(frame.data.cafe_id)
+        self._parts.watchers.remove(identity.cafe_id, self.outbox)
+        self._answer(frame.ref, {})
+
+    def _in_cafe(self, cafe_id: str | None) -> Identity:
+        identity = self.identity
+        if identity is None or cafe_id not in (None, identity.cafe_id):
+            raise Rejected("not_in_cafe", "Your token is for another café.")
+        return identity
+
+    def _answer(self, ref: c.Ref, data: object) -> None:
+        if ref is not None:
+            self.outbox.push(self._parts.dialect.reply(ref, data))
+
+    def _start(self, ref: c.Ref, listen: Listen) -> None:
+        """Listen in a task of its own, so that the socket goes on reading. Raises `Rejected` when there are too many."""
+        if self.draining:
+            raise self._restarting()
+        if sum(not query.scope.cancel_called for query in self._queries) >= QUERIES_MAX:
+            raise Rejected("rate_limited", f"A socket may have {QUERIES_MAX} queries under way.", retryAfterMs=RETRY_MS, limit="queries")
+        assert self._nursery is not None
+        query = _Query()
+        self._queries.append(query)
+        self._nursery.start_soon(self._run, query, ref, listen)
+
+    async def _run(self, query: _Query, ref: c.Ref, listen: Listen) -> None:
+        """Whatever becomes of it, it is an answer: to the frame, or, once there is a query id, about the query."""
+        try:
+            with query.scope:
+                await listen(query)
+            if query.over or self.outbox.closed:
+                return
+            if self.draining:
+                self._fail(query, ref, self._restarting())
+            elif not query.scope.cancel_called:
+                self._fail(query, ref, Rejected("conflict", "You have cancelled this query on another connection."))
+        except Rejected as rejected:
+            self._fail(query, ref, rejected)
+        except StoreError as error:
+            log.debug("store unavailable for a query", reason=str(error))
+            self._fail(query, ref, Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=RETRY_MS))
+        except Exception as error:
+            incident = self._parts.ids.uuid4()
+            log.error("a query failed", incident=incident, query=query.id, exc_info=error)
+            self._fail(query, ref, Rejected("internal", "Something went wrong here; it is in the log under this incident id.", incident=incident))
+        finally:
+            self._queries.remove(query)
+
+    async def _listen(self, mine: _Query, asked: Asked, index: int) -> None:
+        """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""
+        mine.id = asked.query_id
+        dialect = self._parts.dialect
+        async with contextlib.aclosing(asked.pieces(index)) as pieces:
+            async for piece in pieces:
+                if self.outbox.closed or mine.scope.cancel_called:
+                    return
+                self.outbox.push(dialect.event(_told(asked, piece)))
+                mine.told = True
+                mine.over = not isinstance(piece, Chunk)
+
+    def _fail(self, query: _Query, ref: c.Ref, rejected: Rejected) -> None:
+        dialect = self._parts.dialect
+        if not query.id:
+            self.outbox.push(dialect.error(ref, rejected.data()))
+            return
+        retry_ms = rejected.extras.get("retryAfterMs", UNSET)
+        self.outbox.push(dialect.event(f.QueryError(query.id, rejected.code, rejected.detail, retry_ms, query.told)))
+
+
+def _told(asked: Asked, piece: Piece) -> Event:
+    match piece:
+        case Chunk():
+            return f.QueryChunk(asked.query_id, piece.index, piece.text)
+        case Complete():
+            return f.QueryComplete(asked.query_id, piece.full_response, piece.cached, piece.sources, piece.usage, piece.truncated)
+    retry_ms = UNSET if piece.retry_after_ms is None else piece.retry_after_ms
+    return f.QueryError(asked.query_id, piece.code, piece.detail, retry_ms, piece.partial)

@@ -1,0 +1,80 @@
+-- Claude in the café: what owners chose, and what was asked.
+
+-- name: agent_config_get
+SELECT enabled, persona, custom_text, proactivity, monthly_budget_cents, daily_budget_cents FROM agent_config WHERE cafe_id = $1
+
+-- name: agent_config_lock
+SELECT id FROM cafe WHERE id = $1 FOR UPDATE
+
+-- name: agent_config_set
+INSERT INTO agent_config (cafe_id, enabled, persona, custom_text, proactivity, monthly_budget_cents, daily_budget_cents)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (cafe_id) DO UPDATE SET
+    enabled = EXCLUDED.enabled, persona = EXCLUDED.persona, custom_text = EXCLUDED.custom_text, proactivity = EXCLUDED.proactivity,
+    monthly_budget_cents = EXCLUDED.monthly_budget_cents, daily_budget_cents = EXCLUDED.daily_budget_cents
+
+-- name: agent_popular_items
+-- By how many were bought since $2. Names that differ in case and spacing are one; the newest spelling is shown.
+SELECT (array_agg(btrim(i.item ->> 'name') ORDER BY r.created_at DESC))[1] AS name
+FROM receipt r CROSS JOIN LATERAL jsonb_array_elements(r.items) AS i (item)
+WHERE r.cafe_id = $1 AND r.created_at > $2 AND btrim(i.item ->> 'name') <> ''
+GROUP BY lower(regexp_replace(btrim(i.item ->> 'name'), '\s+', ' ', 'g'))
+ORDER BY sum(CASE WHEN jsonb_typeof(i.item -> 'quantity') = 'number' THEN (i.item ->> 'quantity')::numeric ELSE 1 END) DESC, 1
+LIMIT $3
+
+-- name: agent_top_interests
+-- Only what at least $3 of those who are there for the day share.
+SELECT i.interest FROM customer c CROSS JOIN LATERAL unnest(c.interests) AS i (interest)
+WHERE c.cafe_id = $1 AND c.ended_at IS NULL AND c.expires_at > $2
+GROUP BY i.interest HAVING count(DISTINCT c.id) >= $3
+ORDER BY count(DISTINCT c.id) DESC, i.interest
+LIMIT $4
+
+-- name: agent_query_put
+-- A question as it begins, and again as it ends. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
+INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, model, outcome, cached, latency_ms,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at, expires_at)
+SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
+    q.persona, q.model, q.outcome, q.cached, q.latency_ms, q.input_tokens, q.output_tokens, q.cache_read_tokens, q.cache_write_tokens,
+    q.cost_microcents, q.at, coalesce(c.expires_at, q.at + interval '1 day')
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[], $11::integer[],
+    $12::integer[], $13::integer[], $14::integer[], $15::integer[], $16::bigint[], $17::timestamptz[])
+    AS q (id, cafe_id, user_id, session_id, staff, query, persona, model, outcome, cached, latency_ms,
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at)
+JOIN cafe ON cafe.id = q.cafe_id
+LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id
+ON CONFLICT (id) DO UPDATE SET
+    outcome = EXCLUDED.outcome, latency_ms = EXCLUDED.latency_ms, input_tokens = EXCLUDED.input_tokens, output_tokens = EXCLUDED.output_tokens,
+    cache_read_tokens = EXCLUDED.cache_read_tokens, cache_write_tokens = EXCLUDED.cache_write_tokens, cost_microcents = EXCLUDED.cost_microcents
+
+-- name: agent_query_totals
+-- Since $3 (today), and since $2 (this month). What the agent says of its own accord costs, but is no question.
+SELECT
+    coalesce(sum(cost_microcents), 0)::bigint AS cost_month,
+    coalesce(sum(cost_microcents) FILTER (WHERE at >= $3), 0)::bigint AS cost_today,
+    count(*) FILTER (WHERE outcome NOT LIKE 'proactive:%') AS queries_month,
+    count(*) FILTER (WHERE outcome NOT LIKE 'proactive:%' AND at >= $3) AS queries_today,
+    count(*) FILTER (WHERE cached) AS cached_month,
+    count(*) FILTER (WHERE cached AND at >= $3) AS cached_today
+FROM agent_queries WHERE cafe_id = $1 AND at >= $2
+
+-- name: agent_query_forget
+-- Everything that says who asked and what, of one customer.
+UPDATE agent_queries SET user_id = NULL, session_id = NULL, query = NULL WHERE user_id = $1
+
+-- name: agent_query_expire
+-- The same of everybody whose time is over; at most $2 rows.
+WITH over AS (
+    SELECT id FROM agent_queries WHERE expires_at <= $1 AND (user_id IS NOT NULL OR query IS NOT NULL) LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE agent_queries q SET user_id = NULL, session_id = NULL, query = NULL FROM over WHERE q.id = over.id RETURNING q.id::text
+
+-- name: agent_said
+-- What the agent ($1) said to a café of its own accord, newest first.
+SELECT content, created_at FROM message WHERE user_id = $1 AND cafe_id = $2 ORDER BY seq DESC LIMIT $3
+
+-- Hours of the day in which most is said, by the café's clock ($3), since $2.
+-- Below this line until cafe_analytics is there:  name: agent_peak_hours
+-- SELECT extract(hour FROM hour AT TIME ZONE $3)::integer AS local_hour FROM cafe_analytics
+-- WHERE cafe_id = $1 AND hour > $2
+-- GROUP BY 1 HAVING sum(messages) > 0 ORDER BY sum(messages) DESC, 1 LIMIT $4

@@ -1,0 +1,407 @@
+"""Questions and their answers, over the real stores and an API that speaks over real sockets."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from brewd.agent.answers import KEPT_S, LINGER_S
+from brewd.agent.pieces import Chunk, Complete, Failed, Usage
+from brewd.cafe.commands import Who
+from brewd.errors import Rejected
+from brewd.runtime.clock import Clock
+from tests.agent.conftest import Open
+from tests.agent.table import Table, hear, until
+from tests.agent.upstream import ANSWER, Script
+
+TEXT = "".join(ANSWER)
+ANNA, BEN = Who("00000000-0000-4000-8000-00000000000a", "Anna"), Who("00000000-0000-4000-8000-00000000000b", "Ben")
+
+
+@pytest.fixture
+def flow() -> MockClock:
+    """Time that nearly stands still until it is jumped over. Ask for it by name in the test."""
+    return MockClock(rate=0.05)
+
+
+async def test_a_question_is_answered_in_chunks_and_whole(table: Table) -> None:
+    cafe = await table.cafe(menu=["Flat white 4.20"])
+    text, end = await table.heard(cafe)
+    assert text == TEXT
+    assert end == Complete(TEXT, False, ("menu",), Usage(400, 60, 0, 0))
+    assert table.agent.status.state == "ok"
+
+
+async def test_the_same_question_again_comes_from_the_cache_and_costs_no_token(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.heard(cafe, "What is good here?")
+    asked = await table.ask(cafe, "  what is GOOD here ", ANNA)
+    assert asked.cached
+    assert await hear(asked) == (TEXT, Complete(TEXT, True, (), Usage()))
+    assert (len(table.upstream.requests), len(table.rooms.ref(cafe.id).taken)) == (1, 1)
+    assert await table.logged("outcome, cached") == [("answered", False), ("cached", True)]
+
+
+async def test_the_cache_outlives_a_restart_in_redis_for_an_hour(opened: Open) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        await table.heard(cafe)
+        await table.mirror.flush()
+        (key,) = (await table.redis.pipeline([("KEYS", "agent:cache:*")]))[0]
+        assert key.startswith(f"agent:cache:{cafe.id}:")
+        assert 3_590_000 < (await table.redis.pipeline([("PTTL", key)]))[0] <= 3_600_000
+    async with opened() as table:
+        assert (await table.ask(cafe)).cached
+    assert len(table.upstream.requests) == 1
+
+
+@pytest.mark.parametrize("change", ["persona", "menu", "crowd", "cafe", "query"])
+async def test_another_cafe_persona_crowd_or_menu_is_another_answer(table: Table, change: str) -> None:
+    cafe = await table.cafe()
+    await table.heard(cafe)
+    other, query = cafe, "what is good here?"
+    if change == "persona":
+        await table.configs.set(cafe.id, persona="historian")
+    elif change == "menu":
+        await table.cafes.set(cafe.id, menu=["Cake"])
+    elif change == "crowd":
+        table.rooms.ref(cafe.id).members = 30
+    elif change == "cafe":
+        other = await table.cafe()
+    else:
+        query = "what is bad here?"
+    assert not (await table.ask(other, query)).cached
+
+
+async def test_many_who_ask_the_same_at_once_share_a_call_and_one_of_them_pays(table: Table) -> None:
+    cafe = await table.cafe()
+    table.rooms.ref(cafe.id).takes_max = 1  # the gap of the café lets nobody else through
+    table.upstream.script = Script(held=True)
+    heard: list[str] = []
+
+    async def one() -> None:
+        heard.append((await table.heard(cafe))[0])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(one)
+        await until(lambda: table.upstream.streaming)
+        table.upstream.let(len(ANSWER))
+    assert heard == [TEXT] * 30
+    assert len(table.upstream.requests) == 1
+    outcomes = [row[0] for row in await table.logged()]
+    assert (outcomes.count("answered"), outcomes.count("shared")) == (1, 29)
+
+
+async def test_two_hundred_askers_with_twenty_questions_make_twenty_calls(opened: Open) -> None:
+    async with opened(in_flight_max=20, in_flight_cafe_max=20) as table:
+        cafe = await table.cafe()
+        table.upstream.script = lambda request: Script(texts=(f"About {request.body['messages'][0]['content'][1]['text'][-20:]}",), gap_s=0.01)
+        answers: dict[int, set[str]] = {number: set() for number in range(20)}
+
+        async def one(number: int) -> None:
+            text, end = await table.heard(cafe, f"what about number {number}?")
+            assert isinstance(end, Complete)
+            answers[number].add(text)
+
+        async with trio.open_nursery() as nursery:
+            for asker in range(200):
+                nursery.start_soon(one, asker % 20)
+        assert len(table.upstream.requests) == 20
+        assert all(len(texts) == 1 for texts in answers.values())
+        assert len(set.union(*answers.values())) == 20
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("", "nothing in it to read"),
+        (" \n\t ", "nothing in it to read"),
+        ("\u200b\u2800", "nothing in it to read"),
+        ("x" * 501, "501 characters"),
+        ("x" * 10_240, "10240 characters"),
+        ("what\x00now", "control characters"),
+        ("\x1b[31mred", "control characters"),
+        ("half a sign \ud800", "control characters"),
+    ],
+    ids=["empty", "blank", "invisible", "501", "10 kB", "NUL", "escape", "surrogate"],
+)
+async def test_a_query_nobody_could_answer_is_refused_and_costs_nothing(table: Table, query: str, problem: str) -> None:
+    cafe = await table.cafe()
+    with pytest.raises(Rejected, match=problem) as caught:
+        await table.ask(cafe, query)
+    assert caught.value.code == "invalid_request"
+    assert not table.rooms.ref(cafe.id).taken
+    assert not table.upstream.requests
+
+
+async def test_a_persona_is_one_of_those_there_are(table: Table) -> None:
+    cafe = await table.cafe()
+    with pytest.raises(Rejected, match="bartender, quirky"):
+        await table.ask(cafe, personality="pirate")
+    with pytest.raises(Rejected, match="no persona of its own"):
+        await table.ask(cafe, personality="custom")
+    await table.configs.set(cafe.id, custom_text="Talk like a sailor.", persona="custom")
+    await table.heard(cafe, personality="sarcastic")
+    await table.heard(cafe)
+    first, second = (request.body["system"][0]["text"] for request in table.upstream.requests)
+    assert "deadpan" in first
+    assert "Talk like a sailor." in second
+
+
+async def test_a_cafe_that_is_not_there_and_one_that_is_off_are_told(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.configs.set(cafe.id, enabled=False)
+    with pytest.raises(Rejected, match="off in this café"):
+        await table.ask(cafe)
+    with pytest.raises(Rejected) as caught:
+        await table.agent.ask(cafe_id=table.ids.uuid7(), who=ANNA, session_id=table.ids.uuid7(), query="hello?")
+    assert caught.value.code == "not_found"
+
+
+async def test_a_limit_or_a_mute_of_the_room_is_passed_on_and_costs_nothing(table: Table) -> None:
+    cafe = await table.cafe()
+    for code in ("rate_limited", "muted"):
+        table.rooms.ref(cafe.id).refuses = Rejected(code, "No.", retryAfterMs=5)
+        with pytest.raises(Rejected) as caught:
+            await table.ask(cafe)
+        assert caught.value.code == code
+    assert not table.upstream.requests
+    assert await table.logged() == []
+    table.rooms.ref(cafe.id).refuses = None
+    assert (await table.heard(cafe))[0] == TEXT
+
+
+async def test_a_full_house_waits_briefly_and_is_then_told(opened: Open) -> None:
+    async with opened(in_flight_max=3, in_flight_cafe_max=2, queue_s=0.05) as table:
+        table.upstream.script = Script(held=True)
+        cafe, other = await table.cafe(), await table.cafe()
+        asked = [await table.ask(cafe, f"question {number}") for number in range(2)]
+        with pytest.raises(Rejected, match="answers others") as caught:
+            await table.ask(cafe, "one too many here")
+        assert (caught.value.code, caught.value.extras) == ("agent_unavailable", {"retryAfterMs": 3000})
+        asked.append(await table.ask(other, "still room for another café"))
+        with pytest.raises(Rejected, match="answers others"):
+            await table.ask(other, "one too many in all")
+        assert len(table.rooms.ref(other.id).taken) == 1
+        table.upstream.let(3 * len(ANSWER))
+        assert [(await hear(one))[0] for one in asked] == [TEXT] * 3
+        assert (await table.ask(cafe, "one too many here")).query == "one too many here"
+
+
+async def test_who_waits_gets_the_place_that_comes_free(opened: Open) -> None:
+    async with opened(in_flight_max=1) as table:
+        cafe = await table.cafe()
+        table.upstream.script = Script(held=True)
+        first = await table.ask(cafe, "first")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(table.heard, cafe, "second")
+            await trio.sleep(0.01)
+            assert len(table.upstream.requests) == 1
+            table.upstream.let(2 * len(ANSWER))
+            await hear(first)
+        assert len(table.upstream.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "partial"),
+    [
+        (Script(status=429, headers=(("retry-after", "9"),)), "agent_unavailable", False),
+        (Script(status=529), "agent_unavailable", False),
+        (Script(status=500), "agent_unavailable", False),
+        (Script(status=400), "agent_unavailable", False),
+        (Script(cut_after=2), "agent_unavailable", True),
+        (Script(error_after="overloaded_error"), "agent_unavailable", True),
+        (Script(stop_reason="refusal"), "invalid_request", True),
+        (Script(texts=(), stop_reason="refusal"), "invalid_request", False),
+        (Script(texts=(), stop_reason="max_tokens"), "agent_unavailable", False),
+        (Script(texts=()), "agent_unavailable", False),
+    ],
+    ids=["429", "529", "500", "400", "cut", "error in the stream", "refusal", "refusal at once", "no room", "nothing"],
+)
+async def test_what_goes_wrong_is_told_and_what_came_stays(opened: Open, script: Script, code: str, partial: bool) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = script
+        text, end = await table.heard(cafe)
+        assert isinstance(end, Failed)
+        assert (end.code, end.partial) == (code, partial)
+        assert bool(text) is partial
+        if script.status == 429:
+            assert end.retry_after_ms == 9000
+            with pytest.raises(Rejected, match="asks for a pause"):
+                await table.ask(cafe, "at once?")
+            return
+        table.upstream.script = Script()
+        assert (await table.heard(cafe))[0] == TEXT  # a failure is never cached
+
+
+async def test_an_answer_that_reached_its_length_is_marked_and_not_kept(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(stop_reason="max_tokens")
+    _, end = await table.heard(cafe)
+    assert isinstance(end, Complete)
+    assert end.truncated
+    assert not (await table.ask(cafe)).cached
+
+
+async def test_a_lost_socket_stops_the_call_within_a_second_and_what_came_can_be_resumed(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe, who=ANNA)
+    table.upstream.let()
+    async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+        assert await anext(pieces) == Chunk(0, ANSWER[0])
+    flow.jump(LINGER_S - 0.01)
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert table.upstream.streaming == 1
+    assert LINGER_S < 1
+    flow.jump(0.02)
+    await until(lambda: not table.upstream.streaming)
+    assert table.upstream.gone == 1
+    text, end = await hear(table.agent.resume(asked.query_id, ANNA.user_id))
+    assert text == ANSWER[0]
+    assert isinstance(end, Failed)
+    assert (end.code, end.partial) == ("agent_unavailable", True)
+    assert await table.logged() == [("cancelled",)]
+
+
+async def test_a_reconnect_in_time_gets_the_rest_of_the_answer(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe, who=ANNA)
+    table.upstream.let()
+    async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+        await anext(pieces)
+    table.upstream.let(len(ANSWER) - 1)
+    assert (await hear(table.agent.resume(asked.query_id, ANNA.user_id), 1))[0] == "".join(ANSWER[1:])
+
+
+async def test_a_shared_answer_goes_on_for_the_others_and_for_who_comes_back(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    lost, other = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
+    heard: list[str] = []
+
+    async def listen() -> None:
+        heard.append((await hear(other))[0])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        table.upstream.let()
+        async with aclosing(lost.pieces()) as pieces:  # type: ignore[type-var]
+            await anext(pieces)
+        flow.jump(5)
+        table.upstream.let(len(ANSWER) - 1)
+    assert heard == [TEXT]
+    assert (await hear(table.agent.resume(lost.query_id, ANNA.user_id), 1))[0] == "".join(ANSWER[1:])
+
+
+async def test_cancelling_stops_the_call_at_once_unless_another_shares_it(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    first, second = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
+    table.agent.cancel(first.query_id, ANNA.user_id)
+    assert [piece async for piece in first.pieces()] == []
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert table.upstream.streaming == 1
+    table.agent.cancel(second.query_id, BEN.user_id)
+    await until(lambda: not table.upstream.streaming)
+    assert table.upstream.gone == 1
+    with pytest.raises(Rejected) as caught:
+        table.agent.resume(first.query_id, ANNA.user_id)
+    assert caught.value.code == "not_found"
+    table.upstream.script = Script()
+    assert (await table.heard(cafe))[0] == TEXT  # nobody is stuck with an answer that was stopped
+
+
+async def test_nobody_resumes_what_is_not_theirs_or_too_old(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    asked = await table.ask(cafe, who=ANNA)
+    await hear(asked)
+    said: list[str] = []
+    for query_id, user_id in ((asked.query_id, BEN.user_id), (table.ids.uuid7(), ANNA.user_id)):
+        with pytest.raises(Rejected) as caught:
+            table.agent.resume(query_id, user_id)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    flow.jump(KEPT_S - 1)
+    assert (await hear(table.agent.resume(asked.query_id, ANNA.user_id)))[0] == TEXT
+    flow.jump(1)
+    with pytest.raises(Rejected):
+        table.agent.resume(asked.query_id, ANNA.user_id)
+
+
+async def test_without_a_key_the_agent_is_off_and_says_why(opened: Open, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    async with opened(key_file="") as table:
+        cafe = await table.cafe()
+        assert (table.agent.status.state, table.agent.status.reason) == ("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
+        with pytest.raises(Rejected, match="no API key") as caught:
+            await table.ask(cafe)
+        assert caught.value.code == "agent_unavailable"
+
+
+async def test_a_wrong_key_is_one_line_in_the_log_and_a_new_one_is_found(
+    opened: Open, clock: Clock, key_file: str, flow: MockClock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = lambda request: Script() if "new-key" in str(request.headers) else Script(status=401)
+        _, end = await table.heard(cafe)
+        assert isinstance(end, Failed)
+        assert "refuses its key" in end.detail
+        assert (table.agent.status.state, table.agent.status.reason) == ("unavailable", "the AI service refuses the API key")
+        for _ in range(3):
+            with pytest.raises(Rejected, match="refuses the API key"):
+                await table.ask(cafe)
+        flow.jump(60)
+        await table.heard(cafe, "and now?")
+        assert len(table.upstream.requests) == 2
+        out, err = capsys.readouterr()
+        assert (out + err).count("refuses the API key") == 1
+        with open(key_file, "w") as file:
+            file.write("new-key")
+        flow.jump(60)
+        assert (await table.heard(cafe))[0] == TEXT
+        assert table.agent.status.state == "ok"
+
+
+async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_closes(opened: Open, flow: MockClock) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = Script(status=500)
+        for number in range(5):
+            assert table.agent.status.state == "ok"
+            await table.heard(cafe, f"question {number}")
+        assert table.agent.status.reason == "the AI service reports errors"
+        with pytest.raises(Rejected) as caught:
+            await table.ask(cafe)
+        assert caught.value.extras == {"retryAfterMs": 5000}
+        assert len(table.upstream.requests) == 5
+        flow.jump(5)
+        await table.heard(cafe)  # the probe fails, and the pause doubles
+        with pytest.raises(Rejected):
+            await table.ask(cafe)
+        flow.jump(5)
+        with pytest.raises(Rejected):
+            await table.ask(cafe)
+        flow.jump(5)
+        table.upstream.script = Script()
+        assert (await table.heard(cafe))[0] == TEXT
+        assert table.agent.status.state == "ok"
+
+
+async def test_stopping_the_agent_ends_every_answer_and_leaves_no_connection(opened: Open) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        table.upstream.script = Script(held=True)
+        asked = [await table.ask(cafe, f"question {number}") for number in range(4)]
+        await until(lambda: table.upstream.streaming == 4)
+    await until(lambda: not table.upstream.connections)
+    for one in asked:
+        _, end = await hear(one)
+        assert isinstance(end, Failed)

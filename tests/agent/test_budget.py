@@ -1,0 +1,227 @@
+"""What the agent may cost: the arithmetic, and a budget of one cent under fifty askers, over a restart too."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from fractions import Fraction
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
+from brewd.agent.calls import Meter
+from brewd.agent.pieces import Complete, Usage
+from brewd.config_agent import PRICES, Price
+from brewd.errors import Rejected
+from tests.agent.conftest import Open
+from tests.agent.table import Table
+from tests.agent.upstream import Script
+
+SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
+DAY = Period(date(2026, 11, 22))
+
+
+def test_prices_are_exact_whole_micro_cents() -> None:
+    # 1,000 tokens in for $2, 500 out for $10, 10,000 read from the cache for $0.20, 1,000 written to it for $2.50 a million: 1.15 cents
+    assert cost_microcents(PRICES[SONNET], Usage(1000, 500, 10_000, 1000)) == 1_150_000
+    assert cost_microcents(PRICES[HAIKU], Usage(1, 1, 1, 1)) == 74  # 10 + 50 + 1 + 12.5, rounded up
+    assert cost_microcents(PRICES[SONNET], Usage()) == 0
+
+
+tokens = st.integers(0, 10**7)
+usd = st.integers(0, 10**6).map(lambda n: n / 1000)
+
+
+@given(usage=st.builds(Usage, tokens, tokens, tokens, tokens), price=st.builds(Price, input_usd=usd, output_usd=usd, cache_read_usd=usd, cache_write_usd=usd))
+def test_a_cost_is_never_less_than_it_was_and_less_than_one_more(usage: Usage, price: Price) -> None:
+    pairs = ((usage.input_tokens, price.input_usd), (usage.output_tokens, price.output_usd), (usage.cache_read_tokens, price.cache_read_usd), (usage.cache_write_tokens, price.cache_write_usd))
+    exact = sum(Fraction(round(dollars * 1000), 1000) * 100 * MICROCENTS * count / 10**6 for count, dollars in pairs)
+    assert exact <= cost_microcents(price, usage) < exact + 1
+
+
+def test_no_model_is_free_by_mistake() -> None:
+    own = Price(input_usd=7)
+    assert price_of({SONNET: own}, SONNET) is own
+    assert price_of({}, HAIKU) is PRICES[HAIKU]
+    assert price_of({"x": own}, "claude-new") is PRICES[SONNET]
+    assert expected_microcents(Price(), input_tokens=0, max_tokens=0) == 1
+
+
+calls = st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 900_000)), max_size=40)
+
+
+@given(daily=st.none() | st.integers(0, 3), monthly=st.none() | st.integers(0, 3), wanted=calls, width=st.integers(1, 8))
+def test_spending_exceeds_a_budget_by_no_more_than_the_calls_in_flight(daily: int | None, monthly: int | None, wanted: list[tuple[int, int]], width: int) -> None:
+    budget = Budget(DAY)
+    budget.daily_cents, budget.monthly_cents = daily, monthly
+    flying: list[tuple[int, int]] = []
+    for reserve, cost in wanted:
+        if budget.verdict(80) in ("ok", "economy"):
+            budget.reserve(reserve)
+            flying.append((reserve, cost))
+        if len(flying) >= width:
+            budget.settle(*flying.pop(0))
+        for limit, spent in ((daily, budget.spent_today), (monthly, budget.spent_month)):
+            if limit is not None and spent >= limit * MICROCENTS:
+                assert budget.verdict(80) == "spent"
+    before = min([limit * MICROCENTS for limit in (daily, monthly) if limit is not None], default=None)
+    in_flight = sum(cost for _, cost in flying)
+    for one in flying:
+        budget.settle(*one)
+    assert budget.reserved == 0
+    if before is not None:
+        assert budget.spent_month <= before + max(in_flight, width * 900_000)
+        if before == 0:
+            assert budget.spent_month == 0
+
+
+def test_near_the_end_the_cheaper_model_is_asked_for() -> None:
+    budget = Budget(DAY)
+    budget.daily_cents, budget.monthly_cents = 1, 100
+    assert budget.verdict(80) == "ok"
+    budget.reserve(799_999)
+    assert budget.verdict(80) == "ok"
+    budget.reserve(1)
+    assert (budget.verdict(80), budget.verdict(100)) == ("economy", "ok")
+    budget.reserve(200_000)
+    assert budget.verdict(80) == "busy"
+    budget.settle(1_000_000, 1_000_000)
+    assert (budget.verdict(80), budget.exhausted()) == ("spent", "today")
+
+
+def test_a_new_day_and_a_new_month_begin_anew_and_an_old_one_does_not() -> None:
+    budget = Budget(DAY, spent_today=5, spent_month=9)
+    budget.turn(Period(DAY.day - timedelta(days=1)))
+    assert (budget.spent_today, budget.spent_month) == (5, 9)
+    budget.turn(Period(DAY.day + timedelta(days=1)))
+    assert (budget.spent_today, budget.spent_month) == (0, 9)
+    budget.settle(0, 4)
+    budget.turn(Period(date(2026, 12, 1)))
+    assert (budget.spent_today, budget.spent_month) == (0, 0)
+
+
+def test_what_the_api_counted_takes_the_place_of_guesses() -> None:
+    meter = Meter()
+    assert meter.usage == Usage()
+    meter.start(10, 20, 30, 1)
+    meter.said("x" * 31)
+    assert meter.usage == Usage(10, 11, 20, 30)
+    meter.total(None, None, 40, 5)
+    assert meter.usage == Usage(10, 5, 20, 40)
+
+
+async def ask_all(table: Table, cafe_id: str, first: int, count: int) -> tuple[int, list[str]]:
+    """How many were answered, and how the others were refused."""
+    cafe = await table.cafes.get(cafe_id)
+    answered, refused = 0, list[str]()
+
+    async def one(number: int) -> None:
+        nonlocal answered
+        try:
+            _, end = await table.heard(cafe, f"question {number}")
+        except Rejected as rejected:
+            refused.append(rejected.code)
+        else:
+            answered += isinstance(end, Complete)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(first, first + count):
+            nursery.start_soon(one, number)
+    return answered, refused
+
+
+async def test_one_cent_and_fifty_askers_over_a_restart(opened: Open) -> None:
+    """Each call costs 0.14 cents: seven fit, and four may be in flight when the cent is reached."""
+    cost, in_flight = cost_microcents(PRICES[SONNET], Usage(400, 60)), 4
+    assert cost == 140_000
+    limits = {"in_flight_cafe_max": in_flight, "economy_percent": 100, "max_tokens": 64, "thinking_tokens": 0, "queue_s": 5}
+    async with opened(**limits) as table:
+        cafe = await table.cafe()
+        await table.configs.set(cafe.id, daily_budget_cents=1)
+        answered, refused = await ask_all(table, cafe.id, 0, 4)
+        assert (answered, refused) == (4, [])
+        await table.settled()
+    async with opened(**limits) as table:
+        answered, refused = await ask_all(table, cafe.id, 100, 50)
+        assert refused == ["agent_budget_spent"] * (50 - answered)
+        assert (await table.log.summary(cafe.id)).cost_today_microcents == len(table.upstream.requests) * cost
+        more = 0
+        while (await ask_all(table, cafe.id, 200 + more, 1))[0]:  # some were refused because of what was reserved for others
+            more += 1
+        calls = len(table.upstream.requests)
+        assert answered + more == calls - 4
+        assert MICROCENTS <= (await table.log.summary(cafe.id)).cost_today_microcents == calls * cost < MICROCENTS + in_flight * cost
+    async with opened(**limits) as table:
+        assert await ask_all(table, cafe.id, 300, 5) == (0, ["agent_budget_spent"] * 5)
+        assert len(table.upstream.requests) == calls
+
+
+async def test_a_call_whose_end_was_never_written_counts_as_what_was_reserved(opened: Open) -> None:
+    """As after a kill in the middle of it."""
+    async with opened() as table:
+        cafe = await table.cafe()
+        await table.configs.set(cafe.id, daily_budget_cents=1)
+        await table.heard(cafe)
+        await table.settled()
+        await table.row("UPDATE agent_queries SET outcome = 'started', cost_microcents = 999_999")
+    async with opened() as table:
+        assert (await table.log.summary(cafe.id)).cost_today_microcents == 999_999
+        await table.heard(cafe, "another")
+        with pytest.raises(Rejected) as caught:
+            await table.ask(cafe, "one more")
+        assert caught.value.code == "agent_budget_spent"
+
+
+async def test_the_row_is_there_before_the_call_is_made(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe)
+    ((outcome, cost),) = [tuple(row.values()) for row in await table.row("SELECT outcome, cost_microcents FROM agent_queries")]
+    assert outcome == "started"
+    assert cost > 0
+    asked.cancel()
+
+
+async def test_most_of_a_budget_spent_asks_the_economy_model(opened: Open) -> None:
+    async with opened(max_tokens=64, thinking_tokens=0, economy_percent=10) as table:
+        cafe = await table.cafe()
+        await table.configs.set(cafe.id, daily_budget_cents=1)
+        await table.heard(cafe, "first")
+        await table.heard(cafe, "second")
+        assert [request.body["model"] for request in table.upstream.requests] == [SONNET, HAIKU]
+
+
+@pytest.mark.parametrize("budget", [{"daily_budget_cents": 0}, {"monthly_budget_cents": 0}])
+async def test_a_budget_of_nothing_allows_nothing_and_none_has_no_end(table: Table, budget: dict[str, int]) -> None:
+    cafe = await table.cafe()
+    await table.configs.set(cafe.id, **budget)
+    with pytest.raises(Rejected) as caught:
+        await table.ask(cafe)
+    assert caught.value.code == "agent_budget_spent"
+    assert not table.rooms.ref(cafe.id).taken
+    await table.configs.set(cafe.id, daily_budget_cents=None, monthly_budget_cents=None)
+    await table.heard(cafe)
+
+
+async def test_the_summary_counts_by_the_cafes_own_calendar(table: Table) -> None:
+    """It is 10:00 UTC on the 22nd: in Auckland the 22nd began 11 hours before, in Los Angeles it is two in the morning."""
+    cafe = await table.cafe(timezone="America/Los_Angeles")
+    await table.heard(cafe, "one")
+    await table.heard(cafe, "one")
+    await table.heard(cafe, "two", who=await table.guest(cafe))
+    await table.settled()
+    await table.row("UPDATE agent_queries SET at = '2026-11-22T07:59:00Z' WHERE query = 'two'")  # late on the 21st there
+    summary = await table.log.summary(cafe.id)
+    assert (summary.cost_today_microcents, summary.cost_month_microcents) == (140_000, 280_000)
+    assert (summary.queries_today, summary.queries_month, summary.cached_today, summary.cached_month) == (2, 3, 1, 1)
+    assert summary.hit_rate == 0.3333
+    await table.mirror.flush()
+    (found,) = await table.redis.pipeline([("HGETALL", f"agent:analytics:{cafe.id}")])
+    analytics = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
+    assert analytics == {
+        "day": "2026-11-22", "queriesToday": "3", "cachedToday": "1", "costTodayMicrocents": "280000",
+        "queriesMonth": "3", "cachedMonth": "1", "costMonthMicrocents": "280000",
+    }  # fmt: skip
+    assert 0 < (await table.redis.pipeline([("TTL", f"agent:analytics:{cafe.id}")]))[0] <= 32 * 86_400

@@ -1,0 +1,156 @@
+"""What strangers wrote, as it is sent: looked at in the very bytes that reach the API."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brewd.agent.prompt import Live, Stable, answer_prompt, proactive_prompt
+from brewd.agent.words import checked_query, plain
+from brewd.cafe.commands import Who
+from brewd.errors import Rejected
+from brewd.people.records import Cafe
+from tests.agent.table import Table
+
+SSID, LATITUDE, LONGITUDE = "Corner-Guest 5G", 48.208174, 16.373819
+TOKEN = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIn0.eyJzdWIiOiIwMTkyIn0.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
+CODE, KEY, USER = "4G7K-PQ2M-X0Z3T", "sk-ant-api03-verysecretkey", "MellowOtter4821"
+VALUES = {
+    "ssid": SSID, "ssid_upper": SSID.upper(), "latitude": str(LATITUDE), "longitude": str(LONGITUDE), "token": TOKEN, "code": CODE, "key": KEY, "user": USER,
+}  # fmt: skip
+
+
+def filled(text: str) -> str:
+    for name, value in VALUES.items():
+        text = text.replace("{%s}" % name, value)
+    return text
+
+
+TEXTS = [filled(text) for text in tomllib.loads((Path(__file__).parent / "injections.toml").read_text("utf-8"))["texts"]]
+PLACES = ("chat", "username", "menu", "query", "persona", "name", "interest", "topic", "drink")
+TAGS = ("menu", "popular_drinks", "interests_of_guests", "peak_hours", "name", "address", "persona", "local_time", "people_around", "topics", "chat", "question", "said_before")
+
+SECRETS = re.compile("|".join(re.escape(secret) for secret in (SSID, TOKEN, TOKEN[:40], CODE, KEY, str(LATITUDE), str(LONGITUDE))), re.IGNORECASE)
+PERSONAL = re.compile(rf"{USER}|someone\.private|660 123|1904 3002|0192f3a4-5b6c", re.IGNORECASE)
+
+
+def test_the_corpus_is_large_enough_and_each_text_is_one_of_its_own() -> None:
+    assert len(TEXTS) >= 60
+    assert len(set(TEXTS)) == len(TEXTS)
+
+
+def check(system: str, parts: list[str], *, personal: bool) -> None:
+    """Nothing secret in it, and not one sign of markup that is not ours."""
+    whole = "\n".join([system, *parts])
+    assert not SECRETS.search(whole)
+    if personal:
+        assert not PERSONAL.search(whole)
+    body = re.sub(r"Everything between tags such as <menu>, <chat> or <question>", "", whole)
+    found = re.findall(r"</?(\w+)>", body)
+    assert set(found) <= set(TAGS)
+    assert all(found.count(tag) == 2 for tag in found), found  # opened once, closed once
+    assert len(re.findall("[<>]", body)) == 2 * len(found)
+    assert "`" not in body
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f\U000e0000-\U000e0fff]", body)
+    for tag in ("question", "name", "topics", "persona", "address"):  # one line each: nothing in there can look like another turn
+        for text in re.findall(rf"<{tag}>(.*?)</{tag}>", body, re.DOTALL):
+            assert "\n" not in text
+    for tag in ("chat", "menu"):
+        for text in re.findall(rf"<{tag}>(.*?)</{tag}>", body, re.DOTALL):
+            assert all(line.startswith("- ") for line in text.strip().split("\n"))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_an_attempt_stays_in_its_place(text: str, place: str) -> None:
+    facts: dict[str, Any] = {"name": "Corner", "address": "Main Street 1", "secrets": (SSID,), "menu": ("Flat white 4.20",)}
+    now: dict[str, Any] = {"local_time": "Sunday", "present": 3, "chat": ("hello", "good morning"), "names": (USER,)}
+    query = "what is good here?"
+    if place == "chat":
+        now["chat"] = ("before", text, "after")
+    elif place == "username":
+        now["names"] = (plain(text), USER)
+    elif place == "menu":
+        facts["menu"] = ("Espresso", text)
+    elif place == "query":
+        try:
+            query = checked_query(text)
+        except Rejected:
+            return  # not even let in
+    elif place == "persona":
+        facts |= {"persona": "custom", "custom_text": text}
+    elif place == "name":
+        if SECRETS.search(text):
+            return  # what the owner calls the café is not taken apart
+        facts["name"] = text
+    elif place == "interest":
+        facts["interests"] = (text, "jazz")
+    elif place == "topic":
+        now["topics"] = (text, "cake")
+    else:
+        facts["drinks"] = (text, "latte")
+    stable, live = Stable(**facts), Live(**now)
+    for prompt in (answer_prompt(stable, live, query), proactive_prompt(stable, live, [text])) if place != "query" else (answer_prompt(stable, live, query),):
+        parts = list(prompt.live)
+        if len(parts) == 2 and "said_before" in parts[1]:
+            parts[1] = ""  # the agent's own words
+        check(prompt.stable, parts, personal=place in ("chat", "topic"))
+
+
+@pytest.fixture
+async def cafe(table: Table) -> Cafe:
+    return await table.cafe(
+        wifi_ssid=SSID, latitude=LATITUDE, longitude=LONGITUDE, cidrs=["203.0.113.0/24"], address="Main Street 1", menu=[{"name": "Espresso", "price": 2.8}, *TEXTS[:40]]
+    )
+
+
+async def test_what_reaches_the_api_has_nothing_private_in_it(table: Table, cafe: Cafe) -> None:
+    """The whole way: a café with everything secret there is, a room full of attempts, and one more as the question; in batches, as much as a prompt takes."""
+    guest = await table.guest(cafe, USER, interests=("secretly-knitting",))
+    await table.configs.set(cafe.id, persona="custom", custom_text=" ".join(TEXTS[16:24])[:900].replace("\x1b", "").replace("\x07", ""))
+    asked = 0
+    for start in range(0, len(TEXTS), 20):
+        for text in TEXTS[start : start + 20]:
+            if text.isascii() or "\x00" not in text:
+                await table.said(cafe, guest.user_id, guest.username, text)
+        for text in TEXTS[start : start + 20 : 4]:
+            try:
+                await table.heard(cafe, text[:500], who=guest)
+                asked += 1
+            except Rejected as rejected:
+                assert rejected.code == "invalid_request"  # control characters
+    assert asked == len(table.upstream.requests) > 15
+    for request in table.upstream.requests:
+        system, (turn,) = request.body["system"][0]["text"], request.body["messages"]
+        parts = [part["text"] for part in turn["content"]]
+        check(system, parts, personal=False)
+        assert not PERSONAL.search("\n".join(parts[:1]))  # what others said; the question is the asker's own
+        sent = request.raw.decode()
+        for secret in ("secretly-knitting", "203.0.113", guest.user_id, cafe.id):
+            assert secret not in sent
+        assert set(request.body) == {"model", "max_tokens", "stream", "output_config", "system", "messages"}
+
+
+async def test_the_names_of_those_who_talk_are_taken_out_and_so_are_deleted_words_and_those_of_other_cafes(table: Table, cafe: Cafe) -> None:
+    other = await table.cafe()
+    anna, ben = await table.guest(cafe, "QuietHeron1234"), await table.guest(cafe, "Ben <b>")
+    await table.said(cafe, anna.user_id, anna.username, "is ben <B> here? hello @Somebody")
+    await table.said(cafe, ben.user_id, ben.username, "yes, quietheron1234, what is on the menu")
+    await table.said(cafe, ben.user_id, ben.username, "taken back")
+    await table.row("UPDATE message SET deleted_at = now() WHERE content = 'taken back'")
+    await table.said(cafe, ben.user_id, ben.username, "long ago", ago_ms=3 * 3_600_000)
+    await table.said(other, anna.user_id, anna.username, "said elsewhere")
+    await table.heard(cafe)
+    chat = re.search(r"<chat>(.*)</chat>", table.upstream.requests[0].body["messages"][0]["content"][0]["text"], re.DOTALL)
+    assert chat is not None
+    assert chat[1] == "\n- is […] here? hello […]\n- yes, […], what is on the menu\n"
+
+
+async def test_the_asker_is_not_named_at_all(table: Table, cafe: Cafe) -> None:
+    await table.heard(cafe, who=Who("00000000-0000-4000-8000-00000000000a", TEXTS[0]))
+    sent = table.upstream.requests[0].raw.decode()
+    assert "00000000-0000-4000-8000-00000000000a" not in sent

@@ -1,0 +1,258 @@
+"""The small pure rules: chunks, the circuit, the cache's key, places in flight, words, and what a prompt is made of."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brewd.agent.cache import key_of, normalised
+from brewd.agent.calls import Trouble
+from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker
+from brewd.agent.circuit import FAILURES_MAX, PAUSE_MAX_MS, Circuit
+from brewd.agent.proactive import alike
+from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Stable, answer_prompt, menu_lines, proactive_prompt, version_of
+from brewd.agent.slots import Slots
+from brewd.agent.words import cut, plain, secrets_of, withheld
+
+FACTS = Stable(name="Corner", address="Main Street 1", menu=("Flat white",), drinks=("latte",), interests=("jazz",), peak_hours=(8, 23))
+NOW = Live(local_time="Sunday, 22 November 2026, 10:00", present=3, topics=("cake",), chat=("good morning",))
+
+
+# Chunks
+
+
+@given(st.lists(st.tuples(st.text(max_size=30), st.floats(0, 0.05))))
+def test_chunks_lose_nothing_and_are_as_far_apart_or_as_long_as_they_shall(texts: list[tuple[str, float]]) -> None:
+    chunker, now_s, told = Chunker(), 0.0, list[tuple[float, str]]()
+    for text, pause_s in texts:
+        if chunker.due_s <= now_s + pause_s:
+            now_s = max(now_s, chunker.due_s)
+            told.append((now_s, chunker.take(now_s)))
+        now_s += pause_s
+        chunk = chunker.add(text, now_s)
+        if chunk:
+            told.append((now_s, chunk))
+        assert chunker.due_s == math.inf or chunker.due_s <= told[-1][0] + GAP_S
+    rest = chunker.take(now_s)
+    assert "".join(chunk for _, chunk in told) + rest == "".join(text for text, _ in texts)
+    assert all(chunk for _, chunk in told)
+    for (before_s, _), (at_s, chunk) in zip(told, told[1:], strict=False):
+        assert at_s >= before_s + GAP_S or len(chunk) >= CHARS_MAX
+
+
+def test_the_first_words_go_out_at_once() -> None:
+    chunker = Chunker()
+    assert chunker.add("H", 5.0) == "H"
+    assert chunker.add("el", 5.001) == ""
+    assert chunker.due_s == 5.0 + GAP_S
+    assert chunker.add("x" * 62, 5.002) == "el" + "x" * 62
+
+
+# The circuit
+
+
+troubles: st.SearchStrategy[Trouble] = st.sampled_from(["unreachable", "timeout", "server_error", "overloaded", "key_refused", "cut", "bad_request"])
+events = st.lists(st.tuples(st.sampled_from(["enter", "ok", "fail", "leave", "wait"]), troubles, st.integers(0, 20_000)), max_size=80)
+
+
+@given(events)
+def test_the_circuit_lets_one_probe_through_and_never_stays_shut_for_ever(steps: list[tuple[str, Trouble, int]]) -> None:
+    circuit, now_ms, flying = Circuit(), 0, 0
+    for what, trouble, pause_ms in steps:
+        if what == "wait":
+            now_ms += pause_ms
+        elif what == "enter":
+            closed, wait_ms = circuit.state == "closed", circuit.wait_ms(now_ms)
+            entered = circuit.enter(now_ms)
+            assert entered is (wait_ms == 0)
+            assert entered or not closed
+            flying += entered
+            if entered and not closed:
+                assert not circuit.enter(now_ms)  # one probe at a time
+        elif flying:
+            flying -= 1
+            if what == "ok":
+                circuit.succeeded()
+                assert circuit.state == "closed"
+            elif what == "leave":
+                circuit.left()
+            else:
+                circuit.failed(trouble, now_ms)
+        assert (circuit.state == "closed") is (circuit.reason == "")
+        assert circuit.wait_ms(now_ms) <= PAUSE_MAX_MS
+    circuit.left()
+    assert circuit.wait_ms(now_ms + PAUSE_MAX_MS) == 0
+
+
+def test_the_circuit_opens_after_several_failures_in_a_row_or_one_that_says_enough() -> None:
+    circuit = Circuit()
+    for _ in range(3):  # what was good in between counts
+        for _ in range(FAILURES_MAX - 1):
+            assert not circuit.failed("timeout", 0)
+        assert circuit.state == "closed"
+        circuit.succeeded()
+    for number in range(FAILURES_MAX):
+        assert circuit.failed("timeout", 0) is (number == FAILURES_MAX - 1)
+    assert (circuit.state, circuit.wait_ms(0)) == ("open", 5000)
+    circuit = Circuit()
+    assert circuit.failed("rate_limited", 0, 7000)
+    assert circuit.wait_ms(0) == 7000
+    circuit = Circuit()
+    assert circuit.failed("key_refused", 0)
+    assert circuit.enter(60_000)
+    assert not circuit.failed("key_refused", 60_000)  # no news
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    circuit, now_ms, pauses = Circuit(), 0, list[int]()
+    for _ in range(FAILURES_MAX):
+        circuit.failed("unreachable", now_ms)
+    for _ in range(6):
+        pauses.append(circuit.wait_ms(now_ms))
+        now_ms += pauses[-1]
+        assert circuit.enter(now_ms)
+        circuit.failed("unreachable", now_ms)
+    assert pauses == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
+
+
+# The cache's key
+
+
+@given(st.text())
+def test_a_question_as_it_is_compared_is_compared_the_same_again(query: str) -> None:
+    assert normalised(normalised(query)) == normalised(query)
+
+
+def test_questions_that_differ_in_looks_are_one() -> None:
+    assert len({normalised(query) for query in ("What's good?", "  what's  GOOD ", "what's good!?", "Ｗhat's good…")}) == 1
+    assert normalised("STRASSE") == normalised("straße")
+
+
+parts = st.tuples(st.text(max_size=4), st.text(max_size=4), st.sampled_from(["bartender", "quirky"]), st.text(max_size=4))
+
+
+@given(parts, parts)
+def test_keys_of_two_cafes_questions_personas_or_contexts_are_never_the_same(one: tuple[str, str, str, str], other: tuple[str, str, str, str]) -> None:
+    def what(p: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
+        return p[0], normalised(p[1]) or p[1], p[2], p[3]
+
+    same = key_of(*one) == key_of(*other)  # type: ignore[arg-type]
+    assert same is (what(one) == what(other))
+
+
+# Places in flight
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60), st.integers(1, 3), st.integers(1, 5))
+def test_places_are_never_more_than_there_are(steps: list[tuple[str, bool]], cafe_max: int, all_max: int) -> None:
+    slots, taken = Slots(cafe_max=cafe_max, all_max=all_max), Counter[str]()
+    for cafe, gives in steps:
+        if gives and taken[cafe]:
+            slots.give(cafe)
+            taken[cafe] -= 1
+        elif not gives:
+            free = taken[cafe] < cafe_max and taken.total() < all_max
+            assert slots.try_take(cafe) is free
+            taken[cafe] += free
+        assert slots.in_flight == taken.total()
+
+
+async def test_a_place_goes_to_the_first_who_can_have_it(autojump_clock: object) -> None:
+    slots, got = Slots(cafe_max=1, all_max=2), list[str]()
+
+    async def want(name: str, cafe: str, timeout_s: float = 100) -> None:
+        got.append(f"{name} {'yes' if await slots.take(cafe, timeout_s) else 'no'}")
+
+    assert slots.try_take("a")
+    assert slots.try_take("b")
+    async with trio.open_nursery() as nursery:
+        for name, cafe, timeout_s in (("late", "a", 1.0), ("first", "a", 100), ("second", "c", 100), ("third", "a", 100)):
+            nursery.start_soon(want, name, cafe, timeout_s)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(2)
+        assert got == ["late no"]
+        slots.give("b")  # "first" waits for "a" alone
+        await trio.sleep(1)
+        assert got == ["late no", "second yes"]
+        slots.give("a")
+        await trio.sleep(1)
+        assert got == ["late no", "second yes", "first yes"]
+        nursery.cancel_scope.cancel()
+    slots.give("a")
+    slots.give("c")
+    assert slots.in_flight == 0
+    assert slots.try_take("a")
+
+
+# Words and prompts
+
+
+@given(st.text())
+def test_plain_text_has_no_markup_and_no_lines_and_stays_as_it_is(text: str) -> None:
+    line = plain(text)
+    assert not set(line) & set("<>`\n\r\t\x00\u2028")
+    assert plain(line) == line
+    assert len(cut(line, 10)) <= 10
+
+
+def test_what_is_ordinary_is_left_alone() -> None:
+    for text in ("Flat white 4.20, 2 for 8.00", "open 08:00-18:00, call 555", "I like C++ & jazz (a lot)!", "größer, 日本語, émoji 🙂", "3.141 is pi", "skate park"):
+        assert withheld(plain(text), ("Corner-Guest",)) == text
+
+
+def test_a_short_name_is_not_looked_for() -> None:
+    assert secrets_of(["ab", None, "Corner\u200b-Guest", "corner"]) == ("Corner-Guest", "corner")
+    assert withheld("the corner of Corners", ("corner",)) == "the […] of Corners"
+
+
+def test_the_stable_part_comes_first_and_does_not_change_with_the_hour() -> None:
+    first = answer_prompt(FACTS, NOW, "what is good?")
+    second = answer_prompt(FACTS, Live(local_time="Monday", present=9), "what else?")
+    assert first.stable == second.stable
+    assert first.live != second.live
+    assert first.sources == ("menu", "popular_drinks", "interests_of_guests", "peak_hours", "topics", "chat")
+    assert "08:00-09:00, 23:00-00:00" in first.stable
+    assert "<question>what is good?</question>" in first.live[-1]
+    assert "<people_around>3</people_around>" in first.live[0]
+
+
+def test_sections_have_their_size_and_the_newest_talk_stays() -> None:
+    facts = Stable(name="n" * 999, address="a" * 999, menu=("m" * 999,) * 500, drinks=("d" * 999,) * 99, interests=("i" * 999,) * 99, custom_text="c" * 9999, persona="custom")
+    live = Live(local_time="t" * 999, present=1, topics=("x" * 999,) * 99, chat=tuple(f"{n} " + "c" * 999 for n in range(99)))
+    prompt = answer_prompt(facts, live, "q" * 9999)
+    assert len(prompt.stable) < 10_000
+    assert len(prompt.live[0]) < CHAT_MAX + 1000
+    assert prompt.stable.count("- mmm") == MENU_MAX // 163
+    assert "- 98 c" in prompt.live[0]
+    assert "- 50 c" not in prompt.live[0]
+
+
+def test_a_menu_is_read_whatever_its_owner_made_of_it() -> None:
+    assert menu_lines(["Espresso", {"name": "Latte", "price": 3.5, "vegan": True, "tags": ["x"]}, 7, None, [], {}]) == ("Espresso", "Latte, 3.5", "7")
+
+
+def test_an_answer_holds_for_an_hour_of_the_day_and_about_as_many_people() -> None:
+    version = version_of(FACTS, NOW, "10")
+    assert version == version_of(FACTS, Live(local_time="later", present=4, chat=("other",)), "10")
+    assert version != version_of(FACTS, NOW, "11")
+    assert version != version_of(FACTS, Live(local_time="", present=30), "10")
+    assert version != version_of(Stable(name="Corner"), NOW, "10")
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    assert "<said_before>\n- Try the cake\n</said_before>" in proactive_prompt(FACTS, NOW, ["Try the cake"]).live[-1]
+    assert alike("Has anyone tried the new cake today?", "has anyone tried the new cake, today")
+    assert alike("Who is up for a round of chess?", "Who is up for a game of chess?")
+    assert not alike("Has anyone tried the new cake?", "It is a rainy morning, a good one for cocoa.")
+
+
+@pytest.mark.parametrize("persona", ["bartender", "quirky", "historian", "sarcastic", "professional"])
+def test_every_persona_talks_in_its_own_way(persona: str) -> None:
+    facts = Stable(name="Corner", persona=persona)  # type: ignore[arg-type]
+    others = {answer_prompt(Stable(name="Corner", persona=p), NOW, "q").stable for p in ("bartender", "quirky", "historian", "sarcastic", "professional") if p != persona}  # type: ignore[arg-type]
+    assert answer_prompt(facts, NOW, "q").stable not in others

@@ -1,0 +1,80 @@
+"""`brewd bench agent`: its askers are real ones, what it counts is what came, and it says what it found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from brewd.cli import bench_agent, bench_askers
+from brewd.cli.bench_askers import Asking, open_all
+from brewd.cli.bench_daemon import config_text
+from brewd.cli.bench_upstream import Script, Upstream, open_upstream
+from brewd.config import Config, load
+from tests.edge.ws.house import House, house_config, open_house
+
+
+@pytest.fixture
+async def upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
+    for name, value in (("SPREAD_S", 0.05), ("THINKS_S", 0.4), ("TEXTS", 3), ("GAP_S", 0.01)):
+        monkeypatch.setattr(bench_askers, name, value)
+    async with open_upstream() as upstream:
+        upstream.script = bench_askers.script(itertools.count())
+        yield upstream
+
+
+@pytest.fixture
+async def house(upstream: Upstream, tmp_path: Path, postgres_dsn: str, redis_url: str) -> AsyncIterator[House]:
+    file = tmp_path / "bench.toml"
+    file.write_text(config_text(tmp_path / "data", limited=True, agent_url=upstream.url))
+    (tmp_path / "key").write_text("sk-bench")
+    bench: Config = load(file, {})
+    config = house_config(tmp_path, postgres_dsn, redis_url)
+    async with open_house(replace(config, agent=bench.agent, limits=bench.limits)) as house:
+        yield house
+
+
+async def test_askers_share_what_they_ask_alike(house: House, upstream: Upstream) -> None:
+    cafe = await house.cafe()
+    tokens = [person.token for person in await house.guests(cafe, 40)]
+    async with open_all(house.port, cafe.id, tokens) as askers:
+        asking = Asking(askers, upstream)
+        for _ in range(2):
+            found = await asking.run(0.01)
+            assert found["failures"] == []
+            assert (found["rounds"], found["asked"], found["answered"], found["questions"], found["calls"]) == (1, 40, 40, 20, 20)
+            assert len(found["first_us"]) == 40
+            assert all(0 < us < 5_000_000 for us in found["first_us"])
+
+
+async def test_what_an_asker_gets_instead_of_an_answer_is_told(house: House, upstream: Upstream) -> None:
+    upstream.script = Script(status=500)
+    cafe = await house.cafe()
+    async with open_all(house.port, cafe.id, [(await house.guest(cafe)).token]) as askers:
+        (failure,) = (await Asking(askers, upstream).run(0.01))["failures"]
+        assert "query:error" in failure
+    with pytest.raises(ExceptionGroup) as refused:
+        async with open_all(house.port, cafe.id, ["nobody"]):
+            pass
+    assert "401" in str(refused.value.exceptions[0])
+
+
+def measured(p99_us: int) -> dict[str, Any]:
+    return {"p50_us": 1000, "p99_us": p99_us, "server_cpu_percent": 20.0}
+
+
+def test_what_was_found_is_summed_up() -> None:
+    asking = {"rounds": 1, "asked": 40, "answered": 40, "questions": 20, "calls": 20, "first_us": [2000, 1000], "failures": []}
+    rounds = [{"quiet": measured(2000), "busy": measured(busy), "asking": asking} for busy in (2200, 2000, 9000)]
+    result = bench_agent.summed_up(rounds, pinned=True)
+    assert (result["calls"], result["ratio"], result["first_us"]) == (60, {"p50_us": 1.0, "p99_us": 1.1}, {"p50": 2000, "p99": 2000, "max": 2000})
+    assert bench_agent.fine(result)
+    assert not bench_agent.fine(result | {"calls": 61})
+    assert not bench_agent.fine(result | {"failures": ["no"]})
+    text = bench_agent.table(result)
+    assert "60 for 60 different questions" in text
+    assert text.splitlines()[-1].split() == ["median", "1.00", "1.10"]
