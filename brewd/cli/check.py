@@ -8,7 +8,7 @@ from brewd.cli import options, output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from brewd.config import Config
 
@@ -31,15 +31,28 @@ def run(args: argparse.Namespace) -> int:
         config = load(args.config)
     except ConfigErrors as errors:
         problems = [{name: getattr(problem, name) for name in problem.__struct_fields__} for problem in errors.problems]
-        output.emit(args, {"ok": False, "problems": problems, "connections": {}}, "")
+        output.emit(args, {"ok": False, "problems": problems, "warnings": [], "connections": {}}, "")
         for problem in errors.problems:
             output.say(str(problem))
         return output.BAD_CONFIG
+    warnings = list(_warnings(config))
     connections = _connect(config) if args.connect else {}
     failed = {name: said for name, said in connections.items() if said not in ("ok", "embedded")}
-    output.emit(args, {"ok": not failed, "problems": [], "connections": connections}, output.facts(connections.items()))
+    output.emit(args, {"ok": not failed, "problems": [], "warnings": warnings, "connections": connections}, output.facts(connections.items()))
+    for warning in warnings:
+        output.say(f"warning: {warning}")
     output.say(f"{source}: the config is good" + ("" if not failed else f", but {' and '.join(failed)} cannot be used"))
     return output.FAILED if failed else output.OK
+
+
+def _warnings(config: Config) -> Iterator[str]:
+    """What is right today and will not be: models that are about to end."""
+    from brewd.agent.upstream import deprecated
+
+    for key, model in (("agent.model", config.agent.model), ("agent.economy_model", config.agent.economy_model)):
+        ends = deprecated(model)
+        if ends is not None:
+            yield f"{key}: {model} is deprecated and ends on {ends}; leave the key out for the one brewd was made with"
 
 
 def _connect(config: Config) -> dict[str, str]:

@@ -21,7 +21,15 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_config(run: Run, file: Path) -> None:
     file.write_text("[room]\nhistory = 7\n")
     assert run("check", "-c", str(file)) == (0, "", f"{file}: the config is good\n")
-    assert run("check", "-c", str(file), "--json").json == {"ok": True, "problems": [], "connections": {}}
+    assert run("check", "-c", str(file), "--json").json == {"ok": True, "problems": [], "warnings": [], "connections": {}}
+
+
+def test_a_model_that_is_about_to_end_is_warned_of(run: Run, file: Path) -> None:
+    file.write_text('[agent]\nmodel = "claude-sonnet-4-5"\n')
+    ran = run("check", "-c", str(file))
+    assert ran.code == 0
+    assert ran.err.startswith("warning: agent.model: claude-sonnet-4-5 is deprecated and ends on November 30th, 2026; ")
+    assert len(run("check", "-c", str(file), "--json").json["warnings"]) == 1
 
 
 def test_a_bad_one_with_everything_that_is_wrong(run: Run, file: Path) -> None:
