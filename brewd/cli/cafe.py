@@ -11,9 +11,6 @@ from typing import Any
 from brewd.cli import options, output
 from brewd.cli.output import Exit
 
-if TYPE_CHECKING:
-    import argparse
-
 _FIELDS = ("name", "address", "wifi_ssid", "latitude", "longitude", "radius_meters", "cidrs", "join_policy", "timezone", "profile", "retention_days", "menu")
 
 
