@@ -280,13 +280,13 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     social = make_social(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory)
     social.pokes.on_match.append(badges.matched)
     root.spawn("delivery", social.delivery.run)
-    keeping = housekeeping(
-        pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes,
-    )  # fmt: skip
-    root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     agent, watchers = _agent(ground, stores, people, directory, mirror), Watchers(Plain())
     agent.proactive.listeners.append(watchers.tell)
+    keeping = housekeeping(
+        pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
+        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes, agent=agent,
+    )  # fmt: skip
+    root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(
         directory=directory, journal=journal, ledger=ledger, mirror=mirror, quota=quota, visits=visits, badges=badges, social=social, keeping=keeping,
         moderation=Moderation(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory, send_away=sockets.close_user),

@@ -153,10 +153,9 @@ class AgentLog:
         timezone = (await self._cafes.get(cafe_id)).timezone
         return await self._totals(cafe_id, Period(local_time(self._clock.now_ms(), timezone).date()), timezone)
 
-    async def forget_user(self, user_id: str) -> None:
-        """Who asked and what, of one customer, is gone. Raises `StoreError`."""
+    def forget_user(self, user_id: str) -> None:
+        """Who asked and what, of one customer, is not written down any more."""
         self._pending = deque(_anonymous(entry) if entry.user_id == user_id else entry for entry in self._pending)
-        await self._pg.execute("agent_query_forget", user_id)
 
     async def expire(self) -> int:
         """The same of everyone whose time is over; how many questions that were. Raises `StoreError`."""

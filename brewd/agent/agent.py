@@ -101,13 +101,13 @@ class Agent:
         del self._kept[query_id]
         asked.cancel()
 
-    async def forget_user(self, user_id: str, cafe_id: str) -> None:
-        """Somebody is erased: what they asked is gone from here and from the log, and what was answered in their café is not answered again. Raises `StoreError`."""
+    def forget_user(self, user_id: str, cafe_id: str) -> None:
+        """Somebody is erased: what they asked is gone from here, and what was answered in their café is not answered again. Never blocks."""
         for query_id in [query_id for query_id, asked in self._kept.items() if asked.user_id == user_id]:
             self._kept.pop(query_id).cancel()
         self._cache.forget(cafe_id)
         self._context.forget(cafe_id)
-        await self._log.forget_user(user_id)
+        self._log.forget_user(user_id)
 
     def _shared(self, key: Key, entry: Entry) -> Answer | None:
         """The same answer, under way or in memory. It costs nothing."""

@@ -124,8 +124,6 @@ class Context:
         return known
 
     async def _peaks(self, cafe: Cafe, now_ms: int) -> tuple[int, ...]:
-        if "agent_peak_hours" not in self._pg.queries:
-            return ()
         rows: list[Any] = await self._pg.fetch("agent_peak_hours", cafe.id, as_datetime(now_ms - PEAKS_MS), cafe.timezone, PEAK_HOURS)
         return tuple(sorted(row["local_hour"] for row in rows))
 

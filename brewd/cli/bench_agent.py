@@ -27,7 +27,7 @@ _SLACK_S: Final = 60.0
 _FIGURES: Final = ("p50_us", "p99_us")
 _HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "ASKED", "RATIO", "ROOM P99 MS QUIET", "ASKED", "RATIO")
 
-Drive = Callable[..., dict[str, Any]]
+Drive = Callable[..., list[list[dict[str, Any]]]]
 
 
 class Askers:
@@ -80,14 +80,15 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
         askers.order(seconds=0.1)  # a round that does not count: what is loaded with the first call is not loaded again
         askers.answer()
         plan = {
-            "port": daemon.port, "path": "/ws", "pid": daemon.pid, "cafes": [cafe], "tokens": tokens[:ROOM_SOCKETS], "outstanding": 0, "rate": args.rate or RATE,
+            "targets": [{"port": daemon.port, "pid": daemon.pid, "cafes": [cafe], "tokens": tokens[:ROOM_SOCKETS]}], "rounds": 1,
+            "path": "/ws", "outstanding": 0, "rate": args.rate or RATE,
             "warm_s": args.warm, "measure_s": args.seconds, "join_limit_s": JOIN_LIMIT_S, "cpu": load_cpu,
         }  # fmt: skip
 
         def once(asked: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             if asked:
                 askers.order(seconds=args.warm + args.seconds)
-            room = drive(plan, limit_s=JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S)
+            ((room,),) = drive(plan, limit_s=JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S)
             return room, askers.answer() if asked else {}
 
         rounds = []

@@ -8,7 +8,7 @@ from brewd.cli import options, output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from brewd.config import Config
 

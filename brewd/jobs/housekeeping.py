@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from msgspec import Struct
 
+from brewd.agent.parts import AgentParts
 from brewd.cafe.directory import Directory
 from brewd.jobs.job import Job
 from brewd.jobs.scheduler import Scheduler
@@ -42,10 +45,12 @@ def housekeeping(
     retention_days: int,
     badges: Badges,
     pokes: Pokes,
+    agent: AgentParts,
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
     erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, send_away=send_away)
     erasure.on_patrons.append(badges.recheck)
+    erasure.on_people.append(agent.agent.forget_user)
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
     analytics = Analytics(pg=pg, replica=replica, clock=clock)
     retention = Retention(pg=pg, clock=clock, rooms=rooms, days=retention_days)
@@ -55,6 +60,17 @@ def housekeeping(
         Job("expireBadges", "0 0 * * *", badges.expire),
         Job("calculateBadges", "5 0 * * *", badges.calculate),
         Job("expirePokes", "*/5 * * * *", pokes.expire),
+        Job("proactiveMessages", "*/2 * * * *", _counted("messages", agent.proactive.round), deadline_s=110.0),
+        Job("expireAgentQueries", "10 * * * *", _counted("queries", agent.log.expire)),
         Job("purgeMessages", "30 3 * * *", retention.run),
     )
     return Housekeeping(Scheduler(jobs=jobs, pg=pg, clock=clock, ids=ids), erasure, analytics)
+
+
+def _counted(what: str, work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[dict[str, int]]]:
+    """Work that counts one thing, as a job that says which."""
+
+    async def run() -> dict[str, int]:
+        return {what: await work()}
+
+    return run

@@ -118,6 +118,8 @@ class Erasure:
         self._of_patron = _statements(pg.queries, "patron")
         self.on_patrons: list[Callable[[], object]] = []
         """Told when patrons were erased, and what they had with them. Must not block."""
+        self.on_people: list[Callable[[str, str], object]] = []
+        """Told of each customer who is erased, and their café, before their rows go. Must not block."""
         self._owed: dict[str, tuple[Gone, Sequence[str]]] = {}
 
     async def user(self, user_id: str, cafe_id: str) -> Receipt:
@@ -205,6 +207,8 @@ class Erasure:
         for gone in people:
             self._sessions.end(gone.id, gone.expires_ms)
             self._send_away(gone.id, close.code, close.reason)
+            for told in self.on_people:
+                told(gone.id, gone.cafe_id)
 
     async def _forgotten(self, rooms: Mapping[str, c.Forget]) -> None:
         """Return when no open room knows them, and nothing they said, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""

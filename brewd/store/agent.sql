@@ -58,12 +58,8 @@ SELECT
     count(*) FILTER (WHERE cached AND at >= $3) AS cached_today
 FROM agent_queries WHERE cafe_id = $1 AND at >= $2
 
--- name: agent_query_forget
--- Everything that says who asked and what, of one customer.
-UPDATE agent_queries SET user_id = NULL, session_id = NULL, query = NULL WHERE user_id = $1
-
 -- name: agent_query_expire
--- The same of everybody whose time is over; at most $2 rows.
+-- Who asked and what, of everybody whose time is over; at most $2 rows.
 WITH over AS (
     SELECT id FROM agent_queries WHERE expires_at <= $1 AND (user_id IS NOT NULL OR query IS NOT NULL) LIMIT $2 FOR UPDATE SKIP LOCKED
 )
@@ -73,8 +69,8 @@ UPDATE agent_queries q SET user_id = NULL, session_id = NULL, query = NULL FROM 
 -- What the agent ($1) said to a café of its own accord, newest first.
 SELECT content, created_at FROM message WHERE user_id = $1 AND cafe_id = $2 ORDER BY seq DESC LIMIT $3
 
+-- name: agent_peak_hours
 -- Hours of the day in which most is said, by the café's clock ($3), since $2.
--- Below this line until cafe_analytics is there:  name: agent_peak_hours
--- SELECT extract(hour FROM hour AT TIME ZONE $3)::integer AS local_hour FROM cafe_analytics
--- WHERE cafe_id = $1 AND hour > $2
--- GROUP BY 1 HAVING sum(messages) > 0 ORDER BY sum(messages) DESC, 1 LIMIT $4
+SELECT extract(hour FROM hour AT TIME ZONE $3)::integer AS local_hour FROM cafe_analytics
+WHERE cafe_id = $1 AND hour > $2
+GROUP BY 1 HAVING sum(messages) > 0 ORDER BY sum(messages) DESC, 1 LIMIT $4

@@ -24,10 +24,15 @@ WITH due AS (
     SELECT o.id AS cafe_id, date_trunc('hour', d.created_at, 'UTC') AS hour, count(*) AS matches
     FROM open o JOIN dm_channel d ON d.cafe_id = o.id AND d.created_at >= o.hour AND d.created_at < $3
     GROUP BY 1, 2
+), asked AS (
+    SELECT o.id AS cafe_id, date_trunc('hour', q.at, 'UTC') AS hour, count(*) AS agent_queries
+    FROM open o JOIN agent_queries q ON q.cafe_id = o.id AND q.at >= o.hour AND q.at < $3 AND q.outcome NOT LIKE 'proactive:%'
+    GROUP BY 1, 2
 ), counted AS (
-    INSERT INTO cafe_analytics (cafe_id, hour, messages, authors, joins, pokes, matches)
-    SELECT cafe_id, hour, coalesce(messages, 0), coalesce(authors, 0), coalesce(joins, 0), coalesce(pokes, 0), coalesce(matches, 0)
+    INSERT INTO cafe_analytics (cafe_id, hour, messages, authors, joins, pokes, matches, agent_queries)
+    SELECT cafe_id, hour, coalesce(messages, 0), coalesce(authors, 0), coalesce(joins, 0), coalesce(pokes, 0), coalesce(matches, 0), coalesce(agent_queries, 0)
     FROM said FULL JOIN joined USING (cafe_id, hour) FULL JOIN poked USING (cafe_id, hour) FULL JOIN matched USING (cafe_id, hour)
+        FULL JOIN asked USING (cafe_id, hour)
     ON CONFLICT (cafe_id, hour) DO NOTHING
     RETURNING 1
 ), marked AS (

@@ -52,6 +52,11 @@ UPDATE receipt SET username = 'gone-' || id, items = '[]', token_hash = '', user
 -- That it was given stays with the patron.
 UPDATE tip SET user_id = NULL WHERE id = ANY(ARRAY(SELECT f.id FROM tip f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
+-- name: erase_user_agent_queries
+-- What it cost stays; who asked, and what, does not.
+UPDATE agent_queries SET user_id = NULL, session_id = NULL, query = NULL
+WHERE id = ANY(ARRAY(SELECT f.id FROM agent_queries f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
+
 -- name: erase_user_session
 DELETE FROM session WHERE id = ANY(ARRAY(SELECT f.id FROM session f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 

@@ -274,5 +274,5 @@ def test_every_persona_talks_in_its_own_way(persona: str) -> None:
         answer_prompt(Stable(name="Corner", persona=p), NOW, "q").stable
         for p in ("bartender", "quirky", "historian", "sarcastic", "professional")
         if p != persona
-    }  # type: ignore[arg-type]
+    }
     assert answer_prompt(facts, NOW, "q").stable not in others

@@ -113,7 +113,8 @@ async def test_what_a_customer_asked_is_gone_with_them_and_the_numbers_stay(tabl
     await table.settled()
     assert [row[1] for row in await table.logged("user_id::text, query")] == ["where is the piano?", "is there cake?"]
     assert await table.log.expire() == 0
-    await table.agent.forget_user(ben.user_id, cafe.id)
+    table.agent.forget_user(ben.user_id, cafe.id)
+    assert await table.pg.count("erase_user_agent_queries", [ben.user_id], 10) == 1
     with pytest.raises(Rejected):
         table.agent.resume(asked.query_id, ben.user_id)
     assert [row[0] for row in await table.logged("query")] == ["where is the piano?", None]

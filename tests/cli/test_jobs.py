@@ -11,7 +11,9 @@ from tests.cli.conftest import Dev, Ran
 from tests.cli.test_live import NOBODY, post
 
 Brewd = Callable[..., Ran]
-NAMES = ("expireUsers", "aggregateAnalytics", "purgeMessages")
+NAMES = (
+    "expireUsers", "aggregateAnalytics", "expireBadges", "calculateBadges", "expirePokes", "proactiveMessages", "expireAgentQueries", "purgeMessages",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(world: W
     before = await in_postgres(world.pg, bob.user.id, bob.user.username)
     receipt = await erasure.user(ann.user.id, cafe.id)
     assert receipt.tables == {
-        "message": 3, "limit_use": 1, "moderation_actions": 1, "poke": 0, "dm_message": 0, "dm_channel": 0, "receipt": 1, "tip": 0, "session": 1,
+        "message": 3, "limit_use": 1, "moderation_actions": 1, "poke": 0, "dm_message": 0, "dm_channel": 0, "receipt": 1, "tip": 0, "agent_queries": 0, "session": 1,
         "customer": 1,
     }  # fmt: skip
     assert receipt.keys == dict.fromkeys(USER_KEYS + SESSION_KEYS, 1)

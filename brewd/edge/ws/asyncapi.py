@@ -130,7 +130,10 @@ def _messages(channel: _Channel, schema_of: Mapping[Any, Any]) -> tuple[dict[str
         _name(_tag(frame)): _message(_tag(frame), schema_of[frame], _reply_note(answer), channel.notes.get(frame, ""))
         for frame, answer in channel.replies.items()
     }
-    told = {_told_key(event.name, sent): _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "") for event in channel.told}
+    told = {
+        _told_key(event.name, sent): _message(event.name, _enveloped(event.name, schema_of[event]), "droppable" if event.droppable else "")
+        for event in channel.told
+    }
     told["connected"] = _message("connected", _enveloped("connected", schema_of[Hello]), "The first event on every authenticated socket.")
     answers = {"anyOf": [schema_of[answer] for answer in channel.answers]}
     told["reply" if channel.name == "ws" else f"{channel.name}_reply"] = _message(
