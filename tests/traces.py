@@ -34,6 +34,8 @@ async def in_redis(redis: Redis, *texts: str) -> list[str]:
         ((cursor, keys),) = await redis.pipeline([("SCAN", cursor, "COUNT", 1000)])
         for key in keys:
             (kind,) = await redis.pipeline([("TYPE", key)])
+            if kind == "none":  # it has just expired
+                continue
             verb, *rest = _READ[kind]
             (value,) = await redis.pipeline([(verb, key, *rest)])
             if any(text.lower() in f"{key} {value}".lower() for text in texts):
