@@ -3,7 +3,7 @@
 The first page (offset 0) fixes the order for a while: further pages go on in it, whoever comes and goes meanwhile. Nobody is there
 twice or left out; whoever may no longer be found is missing from their place, and newcomers show with the next first page.
 
-Owns these orders, one for each session, in memory and bounded: the longest unused are forgotten, and worked out anew when asked for.
+Owns these orders, one for each session, in memory and bounded: the oldest are forgotten, and worked out anew when asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from brewd.store.postgres import Postgres
 LIMIT_MAX: Final = 100
 KEPT_MS: Final = 300_000
 KEPT_MAX: Final = 500_000
-"""Ids in all orders together, 16 bytes each."""
+"""Ids in all orders together, 16 bytes each; an order itself counts as `ORDER_COST` more."""
+
+ORDER_COST: Final = 16
 
 
 class Found(Struct, frozen=True):
@@ -92,7 +94,7 @@ class Matching:
         order = _Order(b"".join(_online_first(row["ids"], row["shared"], around)), now_ms + KEPT_MS)
         self._forget(who.session_id)
         self._orders[who.session_id] = order
-        self._kept += len(order)
+        self._kept += len(order) + ORDER_COST
         while self._orders and (self._kept > self._kept_max or next(iter(self._orders.values())).until_ms <= now_ms):
             self._forget(next(iter(self._orders)))
         return order
@@ -104,7 +106,7 @@ class Matching:
     def _forget(self, session_id: str) -> None:
         order = self._orders.pop(session_id, None)
         if order is not None:
-            self._kept -= len(order)
+            self._kept -= len(order) + ORDER_COST
 
 
 def _online_first(packed: bytes, shared: Iterable[int], around: Company) -> Iterator[bytes]:
@@ -116,9 +118,11 @@ def _online_first(packed: bytes, shared: Iterable[int], around: Company) -> Iter
         for _ in alike:
             id = packed[at : at + 16]
             at += 16
+            if id in barred:
+                continue
             if id in present:
                 yield id
-            elif id not in barred:
+            else:
                 away.append(id)
         yield from away
 

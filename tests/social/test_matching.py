@@ -9,7 +9,7 @@ from brewd.errors import Rejected
 from brewd.people.records import Cafe
 from brewd.people.tokens import Identity
 from brewd.runtime.clock import as_datetime
-from brewd.social.matching import KEPT_MS, Found, Matching
+from brewd.social.matching import KEPT_MS, ORDER_COST, Found, Matching
 from brewd.store.postgres import Postgres
 from tests.social.crowd import INTERESTS, explain, fill
 from tests.social.world import World
@@ -96,12 +96,12 @@ async def test_pages_fit_together_while_people_come_and_go(world: World, cafe: C
 
 
 async def test_orders_are_bounded(world: World, cafe: Cafe, pg: Postgres) -> None:
-    matching = Matching(pg=pg, clock=world.clock, rooms=world.rooms, bans=world.people.sessions, kept_max=25)
+    matching = Matching(pg=pg, clock=world.clock, rooms=world.rooms, bans=world.people.sessions, kept_max=2 * (10 + ORDER_COST) + 5)
     people = await world.guests(cafe, 11, "tea")
     for person in people:
         assert (await matching.discover(person, limit=1)).count == 10
     assert len(matching._orders) == 2
-    assert matching._kept == 20
+    assert matching._kept == 2 * (10 + ORDER_COST)
     assert len((await matching.discover(people[0], limit=5, offset=5)).found) == 5, "worked out anew"
 
 
