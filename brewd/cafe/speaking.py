@@ -21,6 +21,7 @@ from brewd.store.records import Message
 if TYPE_CHECKING:
     from brewd.cafe.buckets import Buckets
     from brewd.cafe.room import Room
+    from brewd.cafe.spam import Violation
 
 
 def send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
@@ -42,7 +43,8 @@ def send(room: Room, command: c.Send, now_ms: int) -> list[Effect]:
     muting = room.mutes.get(who.user_id, now_ms)
     if muting is not None:
         return [moderation.muted(command.to, command.ref, muting, now_ms)]
-    spam, text, warnings = room.spam, None, ()
+    spam, text = room.spam, None
+    warnings: tuple[Violation, ...] = ()
     if spam is not None and (text := spam.glance(command.content)) is None:
         verdict = spam.judge(who.user_id, command.content, now_ms)
         if verdict.action in ("block", "mute"):
