@@ -297,9 +297,11 @@ class Spam:
             newer[text] = (user_id, now_ms)
             return
         said = newer.get(text) or self._older.get(text, ())
-        if len(said) < 2 * SPEAKERS_MAX:
+        if all(now_ms - at_ms >= self._rules.duplicate_ms for _, at_ms in _pairs(said[-2:])):
+            newer[text] = (user_id, now_ms)
+        elif len(said) < 2 * SPEAKERS_MAX:
             newer[text] = (*said, user_id, now_ms)
-        else:  # all but the second: who was the first matters for as long as the text does
+        else:  # all but the second: who was the first matters for as long as the text goes round
             newer[text] = (*said[:2], *said[4:], user_id, now_ms)
 
 

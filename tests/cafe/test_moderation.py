@@ -7,11 +7,14 @@ import pytest
 from brewd.cafe import commands as c
 from brewd.cafe import events as e
 from brewd.cafe.effects import Broadcast, Record, Refuse, Reply, Tell, Wake
-from brewd.cafe.limits import DAY_MS, Terms
+from brewd.cafe.limits import DAY_MS, Terms, limits_of
 from brewd.cafe.looks import index_of
+from brewd.cafe.moderation import REFUSED_MAX, RESENT_MS
 from brewd.cafe.room import Room, next_deadline_ms
+from brewd.cafe.signs import RATE
 from brewd.cafe.spam import SpamRules
 from brewd.cafe.standing import Act, Standing
+from brewd.config import Profile
 from brewd.runtime.clock import rfc3339
 from tests.cafe.rooms import ANN, BOB, CID, JOINS, MOD, NOW_MS, answer, commit, message, only, play, refusal, room, send, told, typing, updates
 
@@ -200,6 +203,68 @@ def test_the_third_block_mutes_and_the_log_tells_the_story() -> None:
     assert only(play(cafe, send(2, BOB, "what was that")), Refuse) == []
     play(cafe, c.Unmute(ANN.user_id))
     assert refusal(play(cafe, send(1, ANN, "gold coins")), 1) == "spam_blocked"
+
+
+def test_a_resend_of_what_was_refused_is_refused_in_the_same_words_and_counted_once() -> None:
+    cafe = hall(SPAM)
+    record, first = play(cafe, send(1, ANN, "gold coins", name="k"))
+    assert isinstance(record, Record)
+    assert isinstance(first, Refuse)
+    for n in range(5):
+        assert play(cafe, send(3, ANN, "gold coins", name="k", ref=f"again-{n}")) == [Refuse(3, f"again-{n}", first.code, first.detail, first.extras)]
+    assert [one.code for one in only(play(cafe, send(1, ANN, "gold coins!", name="k")), Refuse)] == ["spam_blocked"], "another text is another message"
+    effects = play(cafe, send(1, ANN, "gold coins", name="other"))
+    assert [one.action for one in only(effects, Record)] == ["block", "mute"]
+    assert play(cafe, send(1, ANN, "gold coins", name="other")) == [effects[-1]], "also when it was the last word for a while"
+    assert refusal(play(cafe, send(1, ANN, "hello", name="next")), 1) == "muted"
+
+
+def test_what_was_refused_is_judged_anew_when_it_is_forgiven_old_or_under_other_rules() -> None:
+    cafe = hall(SPAM)
+    again = send(1, ANN, "gold coins", name="k")
+    for forget in (c.Unmute(ANN.user_id), c.SetTerms(SPAM)):
+        assert len(play(cafe, again)) == 2
+        play(cafe, forget)
+    assert len(play(cafe, again)) == 2
+    assert len(play(cafe, again, at_ms=NOW_MS + RESENT_MS - 1)) == 1
+    late = play(cafe, again, at_ms=NOW_MS + RESENT_MS)
+    assert [one.action for one in only(late, Record)] == ["block", "mute"]
+
+
+def test_so_many_refusals_are_remembered_and_no_more() -> None:
+    cafe = hall(Terms(spam=SpamRules(words=index_of(["gold coins"]), blocks=10_000)))
+    for n in range(REFUSED_MAX + 1):
+        play(cafe, send(1, ANN, "gold coins", name=str(n)))
+    assert len(cafe.refused._held) == REFUSED_MAX
+    assert len(play(cafe, send(1, ANN, "gold coins", name="1"))) == 1
+    assert len(play(cafe, send(1, ANN, "gold coins", name="0"))) == 2
+
+
+def test_texts_are_looked_at_as_often_as_signs_are_told() -> None:
+    cafe = hall(Terms(limits=limits_of(Profile()), spam=SpamRules()))
+    ask = c.SpamQuery(ANN.user_id, "good evening", -1)
+    answers = [effect for _ in range(RATE.burst + 1) for effect in play(cafe, ask)]
+    assert [type(one) for one in answers] == [Reply] * RATE.burst + [Refuse]
+    (refuse,) = only(answers, Refuse)
+    assert (refuse.code, refuse.extras["retryAfterMs"]) == ("rate_limited", 1000)
+    assert only(play(cafe, ask, at_ms=NOW_MS + 999), Refuse)
+    assert not only(play(cafe, ask, at_ms=NOW_MS + 1000), Refuse)
+    assert not only(play(cafe, c.SpamQuery(BOB.user_id, "good evening", -1)), Refuse)
+    assert not only(play(cafe, send(1, ANN, "good evening")), Refuse), "messages are another thing"
+
+
+def test_two_who_copy_what_somebody_said_do_not_silence_them() -> None:
+    cafe = hall(Terms(spam=SpamRules()))
+    play(cafe, c.Join(7, CID))
+    text = "meet me at the old fountain by the river tonight"
+    assert only(play(cafe, send(1, ANN, text)), Refuse) == []
+    assert only(play(cafe, send(2, BOB, text)), Refuse) == []
+    refusals = [play(cafe, send(to, who, text)) for to, who in ((7, CID), (2, BOB), (7, CID), (2, BOB))]
+    assert [[type(one) for one in effects] for effects in refusals] == [[Record, Refuse]] * 4, "and nobody is muted for it yet"
+    assert only(play(cafe, send(1, ANN, text)), Record) == [], "as if nobody had copied it"
+    for _ in range(2):
+        last = [only(play(cafe, send(to, who, text)), Record)[-1].action for to, who in ((7, CID), (2, BOB))]
+    assert last == ["mute", "mute"]
 
 
 def test_what_was_given_up_may_be_said_again() -> None:

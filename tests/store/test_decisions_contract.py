@@ -54,7 +54,7 @@ async def test_acts_are_read_as_they_were_decided(store: Queries) -> None:
     rows = [act(1, "mute", 50, until_ms=900), act(2, "block", 70), act(3, "unmute", 60), act(4, "kick", 65), act(5, "block", 20), act(6, "mute", 10)]
     await add(store, "moderation_add", *rows)
     await add(store, "moderation_add", act(7, "mute", 70, until_ms=5), act(8, "block", 80, cafe_id=OTHER), rows[0])
-    found = await store.fetch("standing_acts", CAFE, as_datetime(START_MS + 10), as_datetime(START_MS + 20))
+    found = await store.fetch("standing_acts", CAFE, as_datetime(START_MS + 10), as_datetime(START_MS + 20), as_datetime(START_MS))
     # In the order of time, and of two at the same time as they came; whatever is as old as the bound is too old.
     assert [(row["action"], row["reason"]) for row in found] == [("mute", "reason 1"), ("unmute", "reason 3"), ("block", "reason 2"), ("mute", "reason 7")]
     assert (found[0]["user_id"], found[0]["created_at"], found[0]["until_at"]) == (ANN, as_datetime(START_MS + 50), as_datetime(START_MS + 900))

@@ -95,6 +95,14 @@ async def test_failed_logins_joins_and_refreshes_are_one_count_and_successes_non
     assert is_over(await limited.post(JOIN, body, peer="192.0.2.9"), "failures", 899_000)
     assert is_over(await limited.post(LOGIN, {"cafeId": cafe.id, "name": "x", "password": "x"}, peer="192.0.2.9"), "failures", 899_000)
     assert (await limited.post(JOIN, body, peer="192.0.2.10")).status == 201
+    # A genuine token is no guess, whoever else guesses at this address; one that was used before is spent.
+    again = await limited.post(REFRESH, {"refreshToken": good.json["refreshToken"]}, peer="192.0.2.9")
+    assert again.status == 200
+    assert is_over(await limited.post(REFRESH, {"refreshToken": "a.b.c"}, peer="192.0.2.9"), "failures", 899_000)
+    for _ in range(2):
+        spent = await limited.post(REFRESH, {"refreshToken": good.json["refreshToken"]}, peer="192.0.2.9")
+        assert spent.status in (401, 429)
+    assert spent.status == 429, "a session that was ended for it is not looked at again and again"
 
 
 async def test_attempts_are_judged_by_their_outcome_and_not_counted_as_requests(limited: Site, mock_clock: MockClock) -> None:

@@ -281,6 +281,14 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
+@pytest.mark.parametrize("what", ["kick", "unmute", "unban"])
+async def test_an_order_without_an_end_takes_no_duration(house: House, ann: Person, moderator: Person, what: str) -> None:
+    answer = await order(house, moderator, what, ann, durationS=60)
+    assert refused(answer, 400, "invalid_request")
+    assert [error["path"] for error in answer.json["errors"]] == ["durationS"]
+    assert (await log(house, moderator))["actions"] == []
+
+
 @pytest.mark.parametrize("what", ORDERS)
 async def test_bad_input_is_named(house: House, ann: Person, moderator: Person, what: str) -> None:
     for change, at in BAD:

@@ -73,7 +73,8 @@ async def test_a_refusal(house: House) -> None:
             await opened(house, nursery, extra_headers=[(b"Authorization", b"Bearer x")])
 
     def says_why(rejected: ConnectionRejected) -> bool:
-        return rejected.status_code == 401 and json.loads(rejected.body or b"{}")["code"] == "unauthorized"
+        problem = json.loads(rejected.body or b"{}")
+        return rejected.status_code == 401 and (problem["code"], problem["type"], problem["title"]) == ("unauthorized", "/docs#unauthorized", "Unauthorized")
 
     with pytest.RaisesGroup(pytest.RaisesExc(ConnectionRejected, check=says_why), flatten_subgroups=True):
         await come()
