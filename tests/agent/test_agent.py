@@ -28,7 +28,7 @@ def flow() -> MockClock:
 
 
 async def test_a_question_is_answered_in_chunks_and_whole(table: Table) -> None:
-    cafe = await table.cafe(menu=["Flat white 4.20"])
+    cafe = await table.cafe(menu=[{"name": "Flat white", "price": 4.2}])
     text, end = await table.heard(cafe)
     assert text == TEXT
     assert end == Complete(TEXT, False, ("menu",), Usage(400, 60, 0, 0))
@@ -66,7 +66,7 @@ async def test_another_cafe_persona_crowd_or_menu_is_another_answer(table: Table
     if change == "persona":
         await table.configs.set(cafe.id, persona="historian")
     elif change == "menu":
-        await table.cafes.set(cafe.id, menu=["Cake"])
+        await table.cafes.set(cafe.id, menu=[{"name": "Cake"}])
     elif change == "crowd":
         table.rooms.ref(cafe.id).members = 30
     elif change == "cafe":

@@ -94,6 +94,14 @@ def test_an_order_that_changes_nothing_says_so(brewd: Brewd, cafe: str, user: di
         assert (ran.code, ran.json["changed"], ran.err) == (0, False, f"{user['username']} {words}\n")
 
 
+def test_an_announcement_is_a_message_and_can_be_taken_back(brewd: Brewd, cafe: str) -> None:
+    announced = brewd("message", "announce", "--cafe", cafe, "We close at six.", "--json").json["message"]
+    again = brewd("message", "announce", "--cafe", cafe, "Last orders!", "--name", "The bar")
+    assert again.code == 0
+    assert announced["seq"] >= 1
+    assert brewd("message", "delete", "--cafe", cafe, again.out.strip()).out == again.out
+
+
 def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict[str, str], dev: Dev) -> None:
     assert brewd("user", "kick", "--cafe", cafe, user["id"]).out.startswith("action    kick\n")
     assert "until" in brewd("user", "ban", "--cafe", cafe, user["id"], "--for", "3d").out
@@ -122,6 +130,7 @@ def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict
         (("limits", "reset", "Nobody"), 4, "There is no user named"),
         (("message", "delete", NOBODY), 4, ""),
         (("message", "delete", "x"), 2, "brewd: ID: Invalid UUID"),
+        (("message", "announce", "  "), 2, "The message was not accepted."),
         (("moderation", "log", "--user", "Nobody"), 4, "There is no user named"),
     ],
 )
