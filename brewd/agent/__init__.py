@@ -14,6 +14,6 @@ What is sent is made in `prompt` from the facts that `context` gathers. Neither 
     asked = await agent.ask(cafe_id=…, who=…, session_id=…, query=…, personality=None)   # raises Rejected; takes `queue_s` and a bit
     async with aclosing(asked.pieces()) as pieces:                                       # leaving it early is a lost socket
         async for piece in pieces: …                                                     # Chunk*, then Complete or Failed
-    agent.cancel(asked.query_id, who.user_id)                                            # the pieces end with Failed("cancelled")
+    agent.cancel(asked.query_id, who.user_id)                                            # its pieces end, without an end
     asked = agent.resume(query_id, user_id); asked.pieces(index)                         # what follows, for 2 min after the end
 """

@@ -15,13 +15,14 @@ from brewd.cafe.text import is_blank
 from brewd.errors import Rejected
 
 QUERY_MAX_CHARS: Final = 500
-READ_MAX: Final = 20_000
+MARGIN: Final = 256
+"""What is read beyond what is shown, so that something secret at the end is seen whole."""
 
 GONE: Final = "[…]"
 """Stands where something was taken out."""
 
 # Tags of the prompt are written with these, and by nobody else.
-_MARKUP: Final = str.maketrans({"<": "‹", ">": "›", "`": "'"})
+_MARKUP: Final = str.maketrans({"<": "‹", ">": "›", "`": "'", **{chr(code): None for code in (*range(9), *range(14, 28), 127)}})
 _INVISIBLE: Final = re.compile("[\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]+")
 _NOT_TEXT: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _CUT: Final = " …"
@@ -36,7 +37,7 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL: Final = re.compile(
-    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # an e-mail address
+    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"  # an e-mail address
     r"|\b[A-Z]{2}\d{2}(?:\s?[0-9A-Z]{4}){3,7}(?:\s?[0-9A-Z]{1,3})?\b"  # an IBAN
     r"|(?<![\w.])\+?\d(?:[\s()./-]{0,2}\d){7,}"  # a telephone number, or one of a card
     r"|(?<!\w)@\w[\w.-]*",  # somebody is called by name
@@ -61,7 +62,7 @@ def _refused(problem: str) -> Rejected:
 
 def shown(text: str, max_chars: int, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
     """What a prompt may show of `text`: plain, without what is withheld, and only then cut to its length, so that no half of a secret is left."""
-    return cut(withheld(plain(text), secrets, personal=personal), max_chars)
+    return cut(withheld(plain(text[: 2 * max_chars + MARGIN]), secrets, personal=personal), max_chars)
 
 
 def cut(line: str, max_chars: int) -> str:
@@ -70,10 +71,13 @@ def cut(line: str, max_chars: int) -> str:
 
 def plain(text: str) -> str:
     """One line of visible text without markup. Look-alikes of what is taken out are folded first."""
-    folded = unicodedata.normalize("NFKC", text[:READ_MAX])
-    spaced = "".join(" " if sign.isspace() else sign for sign in folded)
-    visible = "".join(sign for sign in _INVISIBLE.sub("", spaced) if unicodedata.category(sign) not in _NOT_TEXT)
-    return " ".join(unicodedata.normalize("NFKC", visible).translate(_MARKUP).split())
+    if not text.isascii():
+        folded = " ".join(unicodedata.normalize("NFKC", text).split())
+        visible = _INVISIBLE.sub("", folded)
+        if not visible.isprintable():
+            visible = "".join(sign for sign in visible if unicodedata.category(sign) not in _NOT_TEXT)
+        text = unicodedata.normalize("NFKC", visible)
+    return " ".join(text.translate(_MARKUP).split())
 
 
 def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
@@ -81,8 +85,10 @@ def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True) -
     text = _SECRETS.sub(GONE, text)
     if personal:
         text = _PERSONAL.sub(GONE, text)
+    folded = text.casefold()
     for secret in secrets:
-        text = _whole(secret).sub(GONE, text)
+        if secret.casefold() in folded:  # most are in none, and to look closer at each costs much more
+            text = _whole(secret).sub(GONE, text)
     return text
 
 

@@ -395,6 +395,22 @@ async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_close
         assert table.agent.status.state == "ok"
 
 
+async def test_the_first_chunk_is_there_right_after_the_api_sent_it(table: Table) -> None:
+    """Ten times, the median: less than 10 ms, whatever else the machine does."""
+    cafe = await table.cafe()
+    table.upstream.script = Script(gap_s=0.001)
+    took_s: list[float] = []
+    for number in range(11):
+        asked = await table.ask(cafe, f"question {number}")
+        sent = len(table.upstream.texts_sent)
+        async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+            assert isinstance(await anext(pieces), Chunk)
+            took_s.append(trio.current_time() - table.upstream.texts_sent[sent][0])
+            async for _ in pieces:
+                pass
+    assert sorted(took_s)[5] < 0.010
+
+
 async def test_stopping_the_agent_ends_every_answer_and_leaves_no_connection(opened: Open) -> None:
     async with opened() as table:
         cafe = await table.cafe()

@@ -36,7 +36,12 @@ usd = st.integers(0, 10**6).map(lambda n: n / 1000)
 
 @given(usage=st.builds(Usage, tokens, tokens, tokens, tokens), price=st.builds(Price, input_usd=usd, output_usd=usd, cache_read_usd=usd, cache_write_usd=usd))
 def test_a_cost_is_never_less_than_it_was_and_less_than_one_more(usage: Usage, price: Price) -> None:
-    pairs = ((usage.input_tokens, price.input_usd), (usage.output_tokens, price.output_usd), (usage.cache_read_tokens, price.cache_read_usd), (usage.cache_write_tokens, price.cache_write_usd))
+    pairs = (
+        (usage.input_tokens, price.input_usd),
+        (usage.output_tokens, price.output_usd),
+        (usage.cache_read_tokens, price.cache_read_usd),
+        (usage.cache_write_tokens, price.cache_write_usd),
+    )
     exact = sum(Fraction(round(dollars * 1000), 1000) * 100 * MICROCENTS * count / 10**6 for count, dollars in pairs)
     assert exact <= cost_microcents(price, usage) < exact + 1
 
@@ -53,7 +58,9 @@ calls = st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 900_000)), ma
 
 
 @given(daily=st.none() | st.integers(0, 3), monthly=st.none() | st.integers(0, 3), wanted=calls, width=st.integers(1, 8))
-def test_spending_exceeds_a_budget_by_no_more_than_the_calls_in_flight(daily: int | None, monthly: int | None, wanted: list[tuple[int, int]], width: int) -> None:
+def test_spending_exceeds_a_budget_by_no_more_than_the_calls_in_flight(
+    daily: int | None, monthly: int | None, wanted: list[tuple[int, int]], width: int
+) -> None:
     budget = Budget(DAY)
     budget.daily_cents, budget.monthly_cents = daily, monthly
     flying: list[tuple[int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -41,7 +42,7 @@ def test_chunks_lose_nothing_and_are_as_far_apart_or_as_long_as_they_shall(texts
     rest = chunker.take(now_s)
     assert "".join(chunk for _, chunk in told) + rest == "".join(text for text, _ in texts)
     assert all(chunk for _, chunk in told)
-    for (before_s, _), (at_s, chunk) in zip(told, told[1:], strict=False):
+    for (before_s, _), (at_s, chunk) in itertools.pairwise(told):
         assert at_s >= before_s + GAP_S or len(chunk) >= CHARS_MAX
 
 
@@ -201,7 +202,14 @@ def test_plain_text_has_no_markup_and_no_lines_and_stays_as_it_is(text: str) -> 
 
 
 def test_what_is_ordinary_is_left_alone() -> None:
-    for text in ("Flat white 4.20, 2 for 8.00", "open 08:00-18:00, call 555", "I like C++ & jazz (a lot)!", "größer, 日本語, émoji 🙂", "3.141 is pi", "skate park"):
+    for text in (
+        "Flat white 4.20, 2 for 8.00",
+        "open 08:00-18:00, call 555",
+        "I like C++ & jazz (a lot)!",
+        "größer, 日本語, émoji 🙂",
+        "3.141 is pi",
+        "skate park",
+    ):
         assert withheld(plain(text), ("Corner-Guest",)) == text
 
 
@@ -222,7 +230,15 @@ def test_the_stable_part_comes_first_and_does_not_change_with_the_hour() -> None
 
 
 def test_sections_have_their_size_and_the_newest_talk_stays() -> None:
-    facts = Stable(name="n" * 999, address="a" * 999, menu=("m" * 999,) * 500, drinks=("d" * 999,) * 99, interests=("i" * 999,) * 99, custom_text="c" * 9999, persona="custom")
+    facts = Stable(
+        name="n" * 999,
+        address="a" * 999,
+        menu=("m" * 999,) * 500,
+        drinks=("d" * 999,) * 99,
+        interests=("i" * 999,) * 99,
+        custom_text="c" * 9999,
+        persona="custom",
+    )
     live = Live(local_time="t" * 999, present=1, topics=("x" * 999,) * 99, chat=tuple(f"{n} " + "c" * 999 for n in range(99)))
     prompt = answer_prompt(facts, live, "q" * 9999)
     assert len(prompt.stable) < 10_000
@@ -254,5 +270,9 @@ def test_what_was_said_is_not_said_again() -> None:
 @pytest.mark.parametrize("persona", ["bartender", "quirky", "historian", "sarcastic", "professional"])
 def test_every_persona_talks_in_its_own_way(persona: str) -> None:
     facts = Stable(name="Corner", persona=persona)  # type: ignore[arg-type]
-    others = {answer_prompt(Stable(name="Corner", persona=p), NOW, "q").stable for p in ("bartender", "quirky", "historian", "sarcastic", "professional") if p != persona}  # type: ignore[arg-type]
+    others = {
+        answer_prompt(Stable(name="Corner", persona=p), NOW, "q").stable
+        for p in ("bartender", "quirky", "historian", "sarcastic", "professional")
+        if p != persona
+    }  # type: ignore[arg-type]
     assert answer_prompt(facts, NOW, "q").stable not in others

@@ -48,6 +48,25 @@ def test_nothing_is_told_before_it_is_stored_and_then_the_message_comes_before_t
     assert replied == Reply(1, "r", e.SendAnswer(e.SentMessage("id-1", 4, rfc3339(NOW_MS)), duplicate=False))
 
 
+def test_the_house_speaks_without_being_there_and_without_limits_and_is_told_like_anybody() -> None:
+    cafe = room(messages(1, 3), quota=Quota(2))
+    play(cafe, *JOINS)
+    house = c.Who("house", "Corner")
+    assert [type(effect) for effect in play(cafe, c.Announce(house, "We close at six.", -1))] == [Wake]
+    play(cafe, c.Announce(house, "We close at six.", -2))
+    effects = commit(cafe)
+    assert [(event.message.seq, event.message.user_id, event.message.content) for event in told(effects, e.MessageNew)] == [
+        (4, "house", "We close at six."),
+        (5, "house", "We close at six."),
+    ]
+    assert (answer(effects, -1).message.seq, answer(effects, -2).message.seq) == (4, 5)
+    assert cafe.quota.used == 0
+    assert refusal(play(cafe, c.Announce(house, " \u200b", -3)), -3) == "invalid_request"
+    assert refusal(play(cafe, c.Announce(house, "x" * 1001, -4)), -4) == "invalid_request"
+    play(cafe, c.Announce(house, "one", -5), c.Announce(house, "two", -6))
+    assert refusal(play(cafe, c.Announce(house, "three", -7)), -7) == "storage_unavailable"
+
+
 def test_numbers_taken_back_are_given_again_and_the_generation_is_the_new_one() -> None:
     cafe = room(messages(1, 3))
     play(cafe, *JOINS, send(1, ANN, "hi"), send(2, BOB, "oh"))
