@@ -162,3 +162,35 @@ async def test_who_was_muted_for_spam_starts_afresh(house: House, cafe: Cafe, an
     assert (await house.api("GET", f"{MUTE}/{ann.id}", by=ann)).json["muted"]
     await house.api("DELETE", f"{MUTE}/{ann.id}", by=moderator)
     assert (await check(house, ann, "gold coins"))["action"] == "block"
+
+
+async def joined(house: House, cafe: Cafe, receipt_id: str, patron_key: str | None = None) -> tuple[Person, str]:
+    printed = await house.parts.receipts.issue(cafe.id, receipt_id)
+    body = {"cafeId": cafe.id, "username": printed.username, "joinToken": printed.join_token, "patronKey": patron_key}
+    answer = await house.api("POST", "/api/auth/join", body)
+    assert answer.status == 201, answer
+    user = answer.json["user"]
+    return Person(user["id"], user["username"], answer.json["accessToken"], cafe.id), answer.json["patronKey"]
+
+
+async def test_a_mute_follows_the_person(house: House, cafe: Cafe, moderator: Person) -> None:
+    """From the one who earned it by spam to who else they are, and to who they become; its end does too."""
+    first, key = await joined(house, cafe, "r-1")
+    second, _ = await joined(house, cafe, "r-2", key)
+    stranger, _ = await joined(house, cafe, "r-3")
+    wires = {person.id: await house.enter(person) for person in (first, second, stranger)}
+    for _ in range(3):
+        no = await wires[first.id].refused("message:send", {"cafeId": cafe.id, "content": "gold coins"})
+        assert no["code"] == "spam_blocked"
+    until = (await wires[first.id].heard("moderation:muted"))["until"]
+    assert (await wires[second.id].heard("moderation:muted"))["until"] == until
+    assert (await wires[second.id].refused("message:send", {"cafeId": cafe.id, "content": "hello"}))["code"] == "muted"
+    third, _ = await joined(house, cafe, "r-4", key)
+    wire = await house.enter(third)
+    assert (await wire.refused("message:send", {"cafeId": cafe.id, "content": "hello"}))["until"] == until
+    await house.send(wires[stranger.id], cafe.id, "good evening")
+    answer = await house.api("DELETE", f"{MUTE}/{third.id}", by=moderator)
+    assert answer.status == 204
+    for heard in (wires[first.id], wires[second.id], wire):
+        assert await heard.heard("moderation:unmuted") == {}
+    await house.send(wire, cafe.id, "thank you")
