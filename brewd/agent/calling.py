@@ -89,7 +89,7 @@ class Calls:
     def status(self) -> Status:
         if not self._has_key:
             return Status("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
-        return Status("ok") if self._circuit.state == "closed" else Status("unavailable", self._circuit.reason)
+        return Status("unavailable", self._circuit.reason) if self._circuit.is_down(self._clock.now_ms()) else Status("ok")
 
     @property
     def in_flight(self) -> int:

@@ -33,7 +33,7 @@ _WHY: Final[dict[Trouble, str]] = {
 class Circuit:
     """`reason` says why it is not closed; empty when it is."""
 
-    __slots__ = ("_failures", "_pause_ms", "_probing", "_until_ms", "reason", "state")
+    __slots__ = ("_asked_to_wait", "_failures", "_pause_ms", "_probing", "_until_ms", "reason", "state")
 
     def __init__(self) -> None:
         self.state: State = "closed"
@@ -42,6 +42,11 @@ class Circuit:
         self._pause_ms = PAUSE_FIRST_MS
         self._until_ms = 0
         self._probing = False
+        self._asked_to_wait = False
+
+    def is_down(self, now_ms: int) -> bool:
+        """Whether the API is known not to answer. One that only asked for a pause, which is over, is not."""
+        return self.state != "closed" and not (self._asked_to_wait and self.wait_ms(now_ms) == 0)
 
     def wait_ms(self, now_ms: int) -> int:
         """0: a call may go through now. Takes nothing."""
@@ -72,6 +77,8 @@ class Circuit:
         if trouble == "bad_request":  # it answered, and another question may be fine
             self.left()
             return False
+        if self.state == "open":  # a call from before it opened: the same trouble, seen again
+            return False
         self._failures += 1
         at_once = trouble == "key_refused" or retry_after_ms is not None or self._probing
         if not at_once and self._failures < FAILURES_MAX:
@@ -85,6 +92,7 @@ class Circuit:
         news = self.reason != _WHY[trouble]
         self.state, self.reason, self._probing = "open", _WHY[trouble], False
         self._until_ms = now_ms + pause_ms
+        self._asked_to_wait = retry_after_ms is not None and trouble != "key_refused"
         return news
 
     def left(self) -> None:

@@ -101,7 +101,8 @@ async def quiet_because(house: House, upstream: Upstream, reason: str) -> int:
     """A café in which there is a reason to be silent."""
     cafe = await house.cafe()
     guests = await crowd(house, cafe, 1 if reason == "one guest" else 2)
-    changes: dict[str, Any] = {"silent": {"proactivity": "silent"}, "off": {"enabled": False}, "no budget": {"daily_budget_cents": 0}}.get(reason, {})
+    changed: dict[str, dict[str, Any]] = {"silent": {"proactivity": "silent"}, "off": {"enabled": False}, "no budget": {"daily_budget_cents": 0}}
+    changes = changed.get(reason, {})
     await house.parts.agent.configs.set(cafe.id, **changes)
     if reason == "a lively talk":
         for number in range(5):

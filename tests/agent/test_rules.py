@@ -6,7 +6,6 @@ import itertools
 import math
 from collections import Counter
 
-import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from brewd.agent.cache import key_of, normalised
 from brewd.agent.calls import Trouble
 from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker
 from brewd.agent.circuit import FAILURES_MAX, PAUSE_MAX_MS, Circuit
+from brewd.agent.personas import PERSONAS
 from brewd.agent.proactive import alike
 from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Stable, answer_prompt, menu_lines, proactive_prompt, version_of
 from brewd.agent.slots import Slots
@@ -103,10 +103,20 @@ def test_the_circuit_opens_after_several_failures_in_a_row_or_one_that_says_enou
     circuit = Circuit()
     assert circuit.failed("rate_limited", 0, 7000)
     assert circuit.wait_ms(0) == 7000
+    assert circuit.is_down(6999)
+    assert not circuit.is_down(7000)  # nothing is known against it any more
     circuit = Circuit()
     assert circuit.failed("key_refused", 0)
     assert circuit.enter(60_000)
     assert not circuit.failed("key_refused", 60_000)  # no news
+
+
+def test_calls_that_were_under_way_when_it_opened_do_not_make_it_worse() -> None:
+    circuit = Circuit()
+    for _ in range(3 * FAILURES_MAX):
+        circuit.failed("unreachable", 0)
+    assert circuit.wait_ms(0) == 5000
+    assert circuit.is_down(5000)
 
 
 def test_pauses_double_up_to_a_minute() -> None:
@@ -267,12 +277,5 @@ def test_what_was_said_is_not_said_again() -> None:
     assert not alike("Has anyone tried the new cake?", "It is a rainy morning, a good one for cocoa.")
 
 
-@pytest.mark.parametrize("persona", ["bartender", "quirky", "historian", "sarcastic", "professional"])
-def test_every_persona_talks_in_its_own_way(persona: str) -> None:
-    facts = Stable(name="Corner", persona=persona)  # type: ignore[arg-type]
-    others = {
-        answer_prompt(Stable(name="Corner", persona=p), NOW, "q").stable
-        for p in ("bartender", "quirky", "historian", "sarcastic", "professional")
-        if p != persona
-    }  # type: ignore[arg-type]
-    assert answer_prompt(facts, NOW, "q").stable not in others
+def test_every_persona_talks_in_its_own_way() -> None:
+    assert len({answer_prompt(Stable(name="Corner", persona=persona), NOW, "q").stable for persona in PERSONAS}) == len(PERSONAS)

@@ -78,6 +78,14 @@ def test_a_muted_user_is_refused_until_unmuted(brewd: Brewd, cafe: str, user: di
     assert first.err == f"older ones follow: --before {first.json['actions'][0]['id']}\n"
 
 
+def test_an_announcement_is_a_message_and_can_be_taken_back(brewd: Brewd, cafe: str) -> None:
+    announced = brewd("message", "announce", "--cafe", cafe, "We close at six.", "--json").json["message"]
+    again = brewd("message", "announce", "--cafe", cafe, "Last orders!", "--name", "The bar")
+    assert again.code == 0
+    assert announced["seq"] >= 1
+    assert brewd("message", "delete", "--cafe", cafe, again.out.strip()).out == again.out
+
+
 def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict[str, str], dev: Dev) -> None:
     assert brewd("user", "kick", "--cafe", cafe, user["id"]).out.startswith("action    kick\n")
     assert "until" in brewd("user", "ban", "--cafe", cafe, user["id"], "--for", "3d").out
@@ -103,6 +111,7 @@ def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict
         (("limits", "reset", "Nobody"), 4, "There is no user named"),
         (("message", "delete", NOBODY), 4, ""),
         (("message", "delete", "x"), 2, "messageId: Invalid UUID"),
+        (("message", "announce", "  "), 2, "The message was not accepted."),
         (("moderation", "log", "--user", "Nobody"), 4, "There is no user named"),
     ],
 )
