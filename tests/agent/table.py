@@ -130,7 +130,7 @@ async def hear(asked: Asked, index: int = 0) -> tuple[str, Complete | Failed]:
     """The words from chunk `index` on, and the end. Chunks are numbered without a gap."""
     text = ""
     with trio.fail_after(WAIT_S):
-        async with aclosing(asked.pieces(index)) as pieces:  # type: ignore[type-var]
+        async with aclosing(asked.pieces(index)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Chunk):
                     assert piece.index == index

@@ -28,7 +28,7 @@ def flow() -> MockClock:
 
 
 async def test_a_question_is_answered_in_chunks_and_whole(table: Table) -> None:
-    cafe = await table.cafe(menu=["Flat white 4.20"])
+    cafe = await table.cafe(menu=[{"name": "Flat white", "price": 4.2}])
     text, end = await table.heard(cafe)
     assert text == TEXT
     assert end == Complete(TEXT, False, ("menu",), Usage(400, 60, 0, 0))
@@ -66,7 +66,7 @@ async def test_another_cafe_persona_crowd_or_menu_is_another_answer(table: Table
     if change == "persona":
         await table.configs.set(cafe.id, persona="historian")
     elif change == "menu":
-        await table.cafes.set(cafe.id, menu=["Cake"])
+        await table.cafes.set(cafe.id, menu=[{"name": "Cake"}])
     elif change == "crowd":
         table.rooms.ref(cafe.id).members = 30
     elif change == "cafe":
@@ -253,7 +253,7 @@ async def test_a_lost_socket_stops_the_call_within_a_second_and_what_came_can_be
     table.upstream.script = Script(held=True)
     asked = await table.ask(cafe, who=ANNA)
     table.upstream.let()
-    async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+    async with aclosing(asked.pieces()) as pieces:
         assert await anext(pieces) == Chunk(0, ANSWER[0])
     flow.jump(LINGER_S - 0.01)
     await trio.testing.wait_all_tasks_blocked(0.02)
@@ -274,7 +274,7 @@ async def test_a_reconnect_in_time_gets_the_rest_of_the_answer(table: Table, flo
     table.upstream.script = Script(held=True)
     asked = await table.ask(cafe, who=ANNA)
     table.upstream.let()
-    async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+    async with aclosing(asked.pieces()) as pieces:
         await anext(pieces)
     table.upstream.let(len(ANSWER) - 1)
     assert (await hear(table.agent.resume(asked.query_id, ANNA.user_id), 1))[0] == "".join(ANSWER[1:])
@@ -292,7 +292,7 @@ async def test_a_shared_answer_goes_on_for_the_others_and_for_who_comes_back(tab
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
         table.upstream.let()
-        async with aclosing(lost.pieces()) as pieces:  # type: ignore[type-var]
+        async with aclosing(lost.pieces()) as pieces:
             await anext(pieces)
         flow.jump(5)
         table.upstream.let(len(ANSWER) - 1)
@@ -403,7 +403,7 @@ async def test_the_first_chunk_is_there_right_after_the_api_sent_it(table: Table
     for number in range(11):
         asked = await table.ask(cafe, f"question {number}")
         sent = len(table.upstream.texts_sent)
-        async with aclosing(asked.pieces()) as pieces:  # type: ignore[type-var]
+        async with aclosing(asked.pieces()) as pieces:
             assert isinstance(await anext(pieces), Chunk)
             took_s.append(trio.current_time() - table.upstream.texts_sent[sent][0])
             async for _ in pieces:
