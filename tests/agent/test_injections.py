@@ -123,7 +123,7 @@ async def cafe(table: Table) -> Cafe:
         longitude=LONGITUDE,
         cidrs=["203.0.113.0/24"],
         address="Main Street 1",
-        menu=[{"name": "Espresso", "price": 2.8}, *({"name": text[:80].strip()} for text in TEXTS[:40] if text[:80].isprintable())],
+        menu=[{"name": "Espresso", "price": 2.8}, *({"name": "Special", "note": text} for text in TEXTS[:40] if len(text) <= 200 and text.isprintable())],
     )
 
 
