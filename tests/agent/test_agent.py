@@ -380,7 +380,7 @@ async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_close
         assert table.agent.status.reason == "the AI service reports errors"
         with pytest.raises(Rejected) as caught:
             await table.ask(cafe)
-        assert caught.value.extras == {"retryAfterMs": 5000}
+        assert 4000 < caught.value.extras["retryAfterMs"] <= 5000  # time flows, if slowly
         assert len(table.upstream.requests) == 5
         flow.jump(5)
         await table.heard(cafe)  # the probe fails, and the pause doubles
