@@ -119,7 +119,7 @@ class AgentSocket(peer.Peer):
         return None
 
     def _ask(self, frame: f.QueryFrame) -> None:
-        identity = self._in_cafe(frame.data.cafe_id)
+        identity = self._parts.sessions.check(self._in_cafe(frame.data.cafe_id))  # with the badge they have by now, which has limits of its own
         who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
 
         async def listen(mine: _Query) -> None:
