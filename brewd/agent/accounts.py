@@ -7,6 +7,7 @@ reserved for it, so that a crash can make brewd forget no spending, only oversta
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -153,9 +154,9 @@ class AgentLog:
         timezone = (await self._cafes.get(cafe_id)).timezone
         return await self._totals(cafe_id, Period(local_time(self._clock.now_ms(), timezone).date()), timezone)
 
-    def forget_user(self, user_id: str) -> None:
-        """Who asked and what, of one customer, is not written down any more."""
-        self._pending = deque(_anonymous(entry) if entry.user_id == user_id else entry for entry in self._pending)
+    def forget(self, user_ids: Collection[str]) -> None:
+        """Who asked and what, of these customers, is not written down any more."""
+        self._pending = deque(_anonymous(entry) if entry.user_id in user_ids else entry for entry in self._pending)
 
     async def expire(self) -> int:
         """The same of everyone whose time is over; how many questions that were. Raises `StoreError`."""
@@ -193,7 +194,7 @@ class AgentLog:
             if len(batch) > 1:
                 self._at_once = 1
                 return
-            log.error("query_not_kept", cafe=batch[0].cafe_id, error=repr(error))
+            log.error("query_not_kept", cafe=batch[0].cafe_id, error=type(error).__name__)  # its text may quote the question
         for _ in batch:
             self._pending.popleft()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final, NoReturn
 
@@ -101,13 +101,15 @@ class Agent:
         del self._kept[query_id]
         asked.cancel()
 
-    def forget_user(self, user_id: str, cafe_id: str) -> None:
-        """Somebody is erased: what they asked is gone from here, and what was answered in their café is not answered again. Never blocks."""
-        for query_id in [query_id for query_id, asked in self._kept.items() if asked.user_id == user_id]:
+    def forget(self, cafe_id: str, user_ids: Collection[str]) -> None:
+        """These people are erased: what they asked is gone from here, and what is answered in their café by now is not answered again. Never blocks."""
+        for query_id in [query_id for query_id, asked in self._kept.items() if asked.user_id in user_ids]:
             self._kept.pop(query_id).cancel()
+        for key in [key for key in self._under_way if key.cafe_id == cafe_id]:
+            del self._under_way[key]
         self._cache.forget(cafe_id)
         self._context.forget(cafe_id)
-        self._log.forget_user(user_id)
+        self._log.forget(user_ids)
 
     def _shared(self, key: Key, entry: Entry) -> Answer | None:
         """The same answer, under way or in memory. It costs nothing."""
@@ -130,8 +132,9 @@ class Agent:
         answer = self._under_way[key] = Answer(self._clock)
 
         def done(end: End) -> None:
-            if self._under_way.get(key) is answer:
-                del self._under_way[key]
+            if self._under_way.get(key) is not answer:  # somebody it may speak of was erased meanwhile
+                return
+            del self._under_way[key]
             if isinstance(end, Complete) and not end.truncated:
                 self._cache.put(key, end.full_response, end.sources)
 

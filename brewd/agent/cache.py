@@ -67,6 +67,7 @@ class AnswerCache:
         self._redis = redis
         self._mirror = mirror
         self._held: dict[Key, Answered] = {}
+        self._forgotten_ms: dict[str, int] = {}  # when a café's answers were, as long as Redis may have one from before
 
     def get(self, key: Key) -> Answered | None:
         """From memory."""
@@ -88,6 +89,8 @@ class AnswerCache:
         answered = _decoded(found)
         if answered is None or answered.cafe_id != key.cafe_id or answered.expires_ms <= self._clock.now_ms():
             return None
+        if answered.expires_ms <= self._forgotten_ms.get(key.cafe_id, 0) + TTL_MS:
+            return None
         self._keep(key, answered)
         return answered
 
@@ -101,6 +104,11 @@ class AnswerCache:
         for key in [key for key in self._held if key.cafe_id == cafe_id]:
             del self._held[key]
             self._mirror.write(key.redis, [("DEL", key.redis)])
+        now_ms = self._clock.now_ms()
+        self._forgotten_ms.pop(cafe_id, None)
+        self._forgotten_ms[cafe_id] = now_ms
+        while (first := next(iter(self._forgotten_ms))) != cafe_id and self._forgotten_ms[first] + TTL_MS <= now_ms:
+            del self._forgotten_ms[first]
 
     def __len__(self) -> int:
         return len(self._held)

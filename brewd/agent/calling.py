@@ -70,7 +70,7 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
 
 
 class Calls:
-    """See the module. `env_key` finds the API key; it is asked again when a key was refused."""
+    """See the module. `find_key` finds the API key; it is asked again before each call while the circuit is not closed."""
 
     def __init__(self, *, config: Config, log: AgentLog, clock: Clock, ids: Ids, find_key: Callable[[Config], str] = api_key) -> None:
         self._config = config

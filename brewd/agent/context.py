@@ -7,10 +7,9 @@ looked at; of names it keeps those of the authors, to take them out of what was 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +22,7 @@ from brewd.cafe.events import TopicsAnswer
 from brewd.cafe.ref import CafeRef
 from brewd.people.cafes import Cafes
 from brewd.people.records import Cafe
+from brewd.people.visits import zone_of
 from brewd.runtime.clock import Clock, as_datetime, from_rfc3339
 from brewd.store.messages import Messages
 from brewd.store.postgres import Postgres
@@ -135,10 +135,10 @@ def agent_user_id(cafe_id: str) -> str:
 
 def local_time(at_ms: int, timezone: str) -> datetime:
     """That moment by the café's clock."""
-    return as_datetime(at_ms).astimezone(UTC if timezone == "UTC" else ZoneInfo(timezone))
+    return as_datetime(at_ms).astimezone(zone_of(timezone))
 
 
 def day_starts_ms(day: date, timezone: str) -> int:
     """When that day begins there."""
-    start = datetime.combine(day, time(), UTC if timezone == "UTC" else ZoneInfo(timezone))
+    start = datetime.combine(day, time(), zone_of(timezone))
     return int(start.timestamp() * 1000)

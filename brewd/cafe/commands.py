@@ -200,13 +200,6 @@ class SpamQuery(Struct, frozen=True):
     to: int = 0
 
 
-class PresentQuery(Struct, frozen=True):
-    """Which of these users the others see in the room."""
-
-    user_ids: tuple[str, ...]
-    to: int = 0
-
-
 class Whisper(Struct, frozen=True, gc=False):
     """`who` writes to one other alone: may they? What may go is remembered as said, until `Unsay`. It is stored, and told, elsewhere."""
 
@@ -240,7 +233,7 @@ class Tick(Struct, frozen=True):
 
 
 Question = (
-    PresenceQuery | PresentQuery | CompanyQuery | TopicsQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms
+    PresenceQuery | CompanyQuery | TopicsQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms
     | LimitsQuery | Take | ResetLimits | SpamQuery | Whisper | Forget | Discard
 )  # fmt: skip
 """What can be asked from outside the room."""

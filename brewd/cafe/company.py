@@ -157,11 +157,6 @@ def presence_query(room: Room, command: c.PresenceQuery, now_ms: int) -> list[Ef
     return [Reply(command.to, None, e.PresenceAnswer(room.cafe_id, len(room.presence), room.presence.seen_views(now_ms)))]
 
 
-def present_query(room: Room, command: c.PresentQuery, now_ms: int) -> list[Effect]:
-    members = room.presence.members
-    return [Reply(command.to, None, frozenset(id for id in command.user_ids if id in members and not members[id].hidden))]
-
-
 def topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effect]:
     return [Reply(command.to, None, e.TopicsAnswer(room.cafe_id, room.topics.top(command.limit, now_ms)))]
 

@@ -218,7 +218,6 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.Typing: company.typing,
     c.SetStatus: company.set_status,
     c.PresenceQuery: company.presence_query,
-    c.PresentQuery: company.present_query,
     c.TopicsQuery: company.topics_query,
     c.CompanyQuery: company.company_query,
     c.Send: speaking.send,

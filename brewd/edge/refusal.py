@@ -1,9 +1,11 @@
-"""What every refusal over HTTP says, whoever writes the bytes: an RFC 9457 problem."""
+"""What every refusal says, whoever writes the bytes: over HTTP an RFC 9457 problem; and what is said when it was nobody's fault who asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+
+from brewd.errors import Rejected
 
 MEDIA_TYPE: Final = "application/problem+json"
 _WAIT_DEFAULT_MS: Final = 1000
@@ -11,6 +13,16 @@ _WAIT_DEFAULT_MS: Final = 1000
 
 def title_of(code: str) -> str:
     return code.replace("_", " ").capitalize()
+
+
+def storage_unavailable() -> Rejected:
+    """For a `StoreError`."""
+    return Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=_WAIT_DEFAULT_MS)
+
+
+def internal(incident: str) -> Rejected:
+    """For a bug, which is in the log as `incident`."""
+    return Rejected("internal", "Something went wrong here; it is in the log under this incident id.", incident=incident)
 
 
 def problem_body(code: str, detail: str, extras: Mapping[str, Any], status: int) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def housekeeping(
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
     erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, send_away=send_away)
     erasure.on_patrons.append(badges.recheck)
-    erasure.on_people.append(agent.agent.forget_user)
+    erasure.on_people += [agent.agent.forget, sessions.holders.forget]
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)
     analytics = Analytics(pg=pg, replica=replica, clock=clock)
     retention = Retention(pg=pg, clock=clock, rooms=rooms, days=retention_days)

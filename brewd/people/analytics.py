@@ -10,6 +10,7 @@ from msgspec import Struct
 from brewd.errors import StoreError
 from brewd.people.records import invalid
 from brewd.runtime.clock import Clock, as_datetime, as_ms
+from brewd.runtime.ids import BEFORE_ALL
 from brewd.runtime.log import get_logger
 from brewd.store.postgres import Postgres
 
@@ -23,7 +24,6 @@ SPAN_MAX_MS: Final = 31 * 24 * HOUR_MS
 SPAN_DEFAULT_MS: Final = 24 * HOUR_MS
 _CAFES_AT_ONCE: Final = 50
 _COUNT_S: Final = 60.0
-_FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Hour(Struct, frozen=True):
@@ -49,7 +49,7 @@ class Analytics:
     async def run(self) -> Mapping[str, int]:
         """The body of the job: count every hour that is over and not counted yet, a few cafés in each transaction."""
         over_ms = self._clock.now_ms() - LATE_MS
-        before, after, hours = as_datetime(over_ms - over_ms % HOUR_MS), _FIRST_ID, 0
+        before, after, hours = as_datetime(over_ms - over_ms % HOUR_MS), BEFORE_ALL, 0
         while True:
             row = await self._pg.fetchrow("analytics_count", after, _CAFES_AT_ONCE, before, timeout_s=_COUNT_S)
             assert row is not None

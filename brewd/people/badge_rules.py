@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from msgspec import Struct
 
 Type = Literal["regular", "early_bird", "night_owl", "social_butterfly", "frequent_visitor"]
-TYPES: Final[tuple[Type, ...]] = get_args(Type)
 REGULAR: Final = "regular"
 
 TIP_THRESHOLD: Final = 5

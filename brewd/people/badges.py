@@ -31,7 +31,7 @@ from brewd.people.records import invalid
 from brewd.people.tokens import Identity
 from brewd.people.visits import Visits
 from brewd.runtime.clock import Clock, as_datetime
-from brewd.runtime.ids import Ids
+from brewd.runtime.ids import BEFORE_ALL, Ids
 from brewd.runtime.log import get_logger
 from brewd.store.postgres import Postgres
 
@@ -45,7 +45,6 @@ BATCH: Final = 100
 PURGE_BATCH: Final = 1000
 BATCH_S: Final = 5.0
 _JOINED_MS: Final = 2 * DAY_MS
-_FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Rooms(Protocol):
@@ -141,11 +140,11 @@ class Badges:
     async def calculate(self) -> dict[str, int]:
         """The night's look at everybody: who joined in the last days is counted, and every patron is judged. Changes nothing the second time."""
         counts = Counter[str](joined=0, patrons=0, awarded=0, prolonged=0)
-        since, after = as_datetime(self._clock.now_ms() - _JOINED_MS), _FIRST_ID
+        since, after = as_datetime(self._clock.now_ms() - _JOINED_MS), BEFORE_ALL
         while joined := await self._pg.fetch("visit_joined", after, since, BATCH, timeout_s=BATCH_S):
             await self._visits.write([Seen(row["id"], row["at_ms"]) for row in joined], timeout_s=BATCH_S)
             counts["joined"], after = counts["joined"] + len(joined), joined[-1]["id"]
-        after = _FIRST_ID
+        after = BEFORE_ALL
         while patrons := await self._pg.fetch("badge_patrons", after, BATCH, timeout_s=BATCH_S):
             counts.update(await self._judge([row["id"] for row in patrons]))
             counts["patrons"], after = counts["patrons"] + len(patrons), patrons[-1]["id"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import trio
@@ -118,8 +118,8 @@ class Erasure:
         self._of_patron = _statements(pg.queries, "patron")
         self.on_patrons: list[Callable[[], object]] = []
         """Told when patrons were erased, and what they had with them. Must not block."""
-        self.on_people: list[Callable[[str, str], object]] = []
-        """Told of each customer who is erased, and their café, before their rows go. Must not block."""
+        self.on_people: list[Callable[[str, Collection[str]], object]] = []
+        """Told of a café, and its customers who are erased, before their rows go. Once for all of them: memory is looked through once. Must not block."""
         self._owed: dict[str, tuple[Gone, Sequence[str]]] = {}
 
     async def user(self, user_id: str, cafe_id: str) -> Receipt:
@@ -207,8 +207,10 @@ class Erasure:
         for gone in people:
             self._sessions.end(gone.id, gone.expires_ms)
             self._send_away(gone.id, close.code, close.reason)
+        for cafe_id, command in _by_cafe(people).items():
+            user_ids = frozenset(user_id for user_id, _ in command.people)
             for told in self.on_people:
-                told(gone.id, gone.cafe_id)
+                told(cafe_id, user_ids)
 
     async def _forgotten(self, rooms: Mapping[str, c.Forget]) -> None:
         """Return when no open room knows them, and nothing they said, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""

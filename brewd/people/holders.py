@@ -7,7 +7,7 @@ here by itself, to the millisecond; `over` says which ended, for whoever has to 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -67,11 +67,19 @@ class Holders:
                 over.append(bearer)
         return over
 
+    def forget(self, _cafe_id: str, user_ids: Collection[str]) -> None:
+        """These people are erased."""
+        before = len(self._held)
+        for user_id in user_ids:
+            self._held.pop(user_id, None)
+        if len(self._held) < before:
+            self._sweep()
+
     def _sweep(self) -> None:
         """Forget those who are gone. Done again when twice as many are held, so it costs each a constant."""
         now_ms = self._clock.now_ms()
         self._held = {user_id: bearer for user_id, bearer in self._held.items() if bearer.expires_ms > now_ms}
-        self._ends = [(bearer.until_ms, user_id) for user_id, bearer in self._held.items() if bearer.until_ms > now_ms]
+        self._ends = [end for end in set(self._ends) if end[1] in self._held and self._held[end[1]].until_ms == end[0]]  # also what `over` has not told yet
         heapq.heapify(self._ends)
         self._sweep_at = max(SWEEP_FIRST, 2 * len(self._ends))
 

@@ -14,11 +14,11 @@ from brewd.errors import StoreError
 from brewd.people.holders import Bearer
 from brewd.people.records import User, user_from
 from brewd.runtime.clock import Clock, as_datetime
+from brewd.runtime.ids import BEFORE_ALL
 from brewd.store.mirror import Mirror, RedisCommand
 
 PAGE: Final = 1000
 RETRY_S: Final = 1.0
-_FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Pages(Protocol):
@@ -61,7 +61,7 @@ class PeopleMirror:
             await self._write_all()
 
     async def _write_all(self) -> None:
-        after = _FIRST_ID
+        after = BEFORE_ALL
         while True:
             try:
                 rows = await self._pg.fetch("session_live", as_datetime(self._clock.now_ms()), after, PAGE)

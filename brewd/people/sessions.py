@@ -97,7 +97,7 @@ class Sessions:
 
     def is_out(self, user_id: str) -> bool:
         """Whether no token of this user counts now: their time was ended, or they are banned."""
-        return user_id in self._ended or self._is_banned(user_id)
+        return self._is_over(user_id) or self._is_banned(user_id)
 
     def ban(self, user_id: str, until_ms: int) -> None:
         """No token of this user counts until then. Somebody else has stored it."""
@@ -134,7 +134,7 @@ class Sessions:
             grant = self._tokens.verify_refresh(refresh_token)
         except Rejected:
             return False
-        return grant.session_id not in self._revoked and grant.user_id not in self._ended
+        return grant.session_id not in self._revoked and not self._is_over(grant.user_id)
 
     async def refresh(self, refresh_token: str) -> Renewed:
         """The next pair for a refresh token, which is thereby used up.

@@ -35,6 +35,7 @@ class Visits:
         self._pg = pg
         self._pending_max = pending_max
         self._pending: dict[tuple[str, int], int] = {}
+        self._full = False  # and said so, once
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -43,7 +44,8 @@ class Visits:
         """Somebody came into a room, or said something there."""
         if len(self._pending) < self._pending_max:
             self._pending[seen.user_id, seen.at_ms // QUARTER_MS] = seen.at_ms
-        elif len(self._pending) == self._pending_max:
+        elif not self._full:
+            self._full = True
             log.warning("visits_not_counted", hint="Postgres does not take them; see health")
 
     def opened(self, user: User, _session_id: str, _refresh_jti: str) -> None:
@@ -52,6 +54,7 @@ class Visits:
 
     def take(self, most: int) -> list[Seen]:
         """The next to be written, no longer kept here."""
+        self._full = False
         keys = [key for key, _ in zip(self._pending, range(most), strict=False)]
         return [Seen(user_id, self._pending.pop((user_id, quarter))) for user_id, quarter in keys]
 

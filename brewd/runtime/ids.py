@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from typing import Final
 
 from brewd.runtime.clock import Clock
+
+BEFORE_ALL: Final = "00000000-0000-0000-0000-000000000000"
+"""Smaller than every id: where a walk through a table begins."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U, so it survives being read aloud
 

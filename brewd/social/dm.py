@@ -16,7 +16,7 @@ import trio
 from msgspec import UNSET, Struct, UnsetType
 
 from brewd.cafe import commands as c
-from brewd.cafe.events import DmDeleted, DmMessage, DmRead, Event
+from brewd.cafe.events import CompanyAnswer, DmDeleted, DmMessage, DmRead, Event
 from brewd.cafe.ref import CafeRef
 from brewd.cafe.spam import Violation
 from brewd.cafe.text import is_blank
@@ -123,9 +123,10 @@ class DirectMessages:
     async def channels(self, by: Identity) -> list[Channel]:
         """The newest `CHANNELS_MAX`, the one in which something was said last first. Raises `Rejected` (`cafe_unavailable`, `mailbox_full`), too."""
         rows = await self._pg.fetch("dm_channels", by.user_id, by.cafe_id, CHANNELS_MAX, UNREAD_MAX, timeout_s=_STORE_S)
-        others = tuple(row["other_id"] for row in rows)
-        present: frozenset[str] = await self._rooms.ref(by.cafe_id).ask(c.PresentQuery(others), _ROOM_S) if rows else frozenset()
-        return [_channel(row, online=row["other_id"] in present) for row in rows]
+        if not rows:
+            return []
+        company: CompanyAnswer = await self._rooms.ref(by.cafe_id).ask(c.CompanyQuery(), _ROOM_S)
+        return [_channel(row, online=row["other_id"] in company.present) for row in rows]
 
     async def messages(self, by: Identity, channel_id: str, *, limit: int, before: int | None = None) -> list[DirectMessage]:
         """The newest `limit`, or those before `before`; ascending."""

@@ -58,6 +58,16 @@ async def test_the_cache_outlives_a_restart_in_redis_for_an_hour(opened: Open) -
     assert len(table.upstream.requests) == 1
 
 
+async def test_what_only_redis_remembers_is_not_answered_again_once_somebody_is_erased(opened: Open) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        await table.heard(cafe)
+        await table.mirror.flush()
+    async with opened() as table:
+        table.agent.forget(cafe.id, {"somebody"})
+        assert not (await table.ask(cafe)).cached
+
+
 @pytest.mark.parametrize("change", ["persona", "menu", "crowd", "cafe", "query"])
 async def test_another_cafe_persona_crowd_or_menu_is_another_answer(table: Table, change: str) -> None:
     cafe = await table.cafe()
@@ -199,7 +209,7 @@ async def test_who_waits_gets_the_place_that_comes_free(opened: Open) -> None:
         first = await table.ask(cafe, "first")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(table.heard, cafe, "second")
-            await trio.sleep(0.01)
+            await until(lambda: table.upstream.requests and table.agent._calls._slots._waiting)
             assert len(table.upstream.requests) == 1
             table.upstream.let(2 * len(ANSWER))
             await hear(first)

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from brewd.agent.context import agent_user_id
+from brewd.agent.pieces import Complete
 from brewd.agent.settings import AgentConfig
 from brewd.errors import Rejected
 from brewd.people.moderation import house_user_id
 from brewd.runtime.clock import as_datetime
-from tests.agent.table import Table, hear
+from tests.agent.table import Table, hear, until
+from tests.agent.upstream import Script
 
 DAY_MS = 86_400_000
 
@@ -113,7 +115,7 @@ async def test_what_a_customer_asked_is_gone_with_them_and_the_numbers_stay(tabl
     await table.settled()
     assert [row[1] for row in await table.logged("user_id::text, query")] == ["where is the piano?", "is there cake?"]
     assert await table.log.expire() == 0
-    table.agent.forget_user(ben.user_id, cafe.id)
+    table.agent.forget(cafe.id, {ben.user_id})
     assert await table.pg.count("erase_user_agent_queries", [ben.user_id], 10) == 1
     with pytest.raises(Rejected):
         table.agent.resume(asked.query_id, ben.user_id)
@@ -122,6 +124,19 @@ async def test_what_a_customer_asked_is_gone_with_them_and_the_numbers_stay(tabl
     assert await table.log.expire() == 1
     assert await table.logged("user_id, session_id, query, input_tokens > 0") == [(None, None, None, True)] * 2
     assert not (await table.ask(cafe, "where is the piano?", who=anna)).cached  # what was answered here may speak of who is gone
+
+
+async def test_an_answer_under_way_while_somebody_is_erased_is_not_given_again(table: Table) -> None:
+    cafe = await table.cafe()
+    anna, ben = await table.guest(cafe), await table.guest(cafe)
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe, who=anna)
+    await until(lambda: table.upstream.requests)
+    table.agent.forget(cafe.id, {ben.user_id})
+    table.upstream.let(20)
+    _, end = await hear(asked)
+    assert isinstance(end, Complete)
+    assert not (await table.ask(cafe, who=anna)).cached
 
 
 async def test_the_agent_and_the_house_have_an_id_of_their_own_in_each_cafe(table: Table) -> None:

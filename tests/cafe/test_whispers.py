@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from brewd.cafe import commands as c
 from brewd.cafe import events as e
 from brewd.cafe.effects import Broadcast, Effect, Record, Refuse, Reply, TellUser
@@ -193,10 +191,9 @@ def test_a_typing_flood_is_told_as_often_as_there_are_signs() -> None:
 # Who is there
 
 
-@pytest.mark.parametrize("asked", [(), (ANN.user_id, BOB.user_id, CID.user_id)])
-def test_who_is_present_is_who_the_others_see(asked: tuple[str, ...]) -> None:
+def test_the_company_is_whom_the_others_see_and_who_is_muted() -> None:
     cafe = hall()
     play(cafe, c.Drop(2), c.Mute(ANN.user_id, NOW_MS + 60_000, ""))
-    assert answer(play(cafe, c.PresentQuery(asked, -4)), -4) == ({BOB.user_id} if asked else set())
+    assert answer(play(cafe, c.CompanyQuery(-4)), -4) == e.CompanyAnswer(frozenset({BOB.user_id}), frozenset({ANN.user_id}))
     play(cafe, c.Unmute(ANN.user_id))
-    assert answer(play(cafe, c.PresentQuery(asked, -4)), -4) == set(asked) - {CID.user_id}
+    assert answer(play(cafe, c.CompanyQuery(-4)), -4) == e.CompanyAnswer(frozenset({ANN.user_id, BOB.user_id}), frozenset())

@@ -501,3 +501,22 @@ async def test_holders_forget_those_who_are_gone(clock: Clock, mock_clock: trio.
     for number in range(8):
         holders.hold(Bearer(f"u{number}", "c", "u", "regular", clock.now_ms() + 10_000, clock.now_ms() + 10_000))
     assert (len(holders), holders.badge("ann", "regular")) == (8, "regular")
+
+
+async def test_holders_sweep_away_no_end_that_was_not_told(clock: Clock, mock_clock: trio.testing.MockClock) -> None:
+    holders, now_ms = Holders(clock), clock.now_ms()
+    ann, bob = (Bearer(name, "c", name, "regular", now_ms + 1000, now_ms + 5000) for name in ("ann", "bob"))
+    holders.hold(ann)
+    holders.hold(bob)
+    mock_clock.jump(2)
+    holders.forget("c", {"bob"})  # which sweeps
+    assert (len(holders), holders.over(), holders.over()) == (1, [ann], [])
+
+
+async def test_who_is_erased_is_held_no_more(clock: Clock) -> None:
+    holders, now_ms = Holders(clock), clock.now_ms()
+    holders.hold(Bearer("ann", "c", "ann", "regular", now_ms + 10_000, now_ms + 10_000))
+    holders.forget("c", {"somebody"})
+    assert len(holders) == 1
+    holders.forget("c", {"ann", "somebody"})
+    assert (len(holders), holders._ends) == (0, [])

@@ -9,7 +9,7 @@ from uuid import UUID
 import trio
 
 from brewd.cafe import commands as c
-from brewd.cafe.events import Event
+from brewd.cafe.events import CompanyAnswer, Event
 from brewd.cafe.spam import Violation
 from brewd.errors import Rejected, StoreError
 from brewd.people.records import Cafe
@@ -62,8 +62,8 @@ class Ears:
     async def ask(self, command: Any, timeout_s: float = 5.0) -> Any:
         await trio.lowlevel.checkpoint()
         self.asked.append(command)
-        if isinstance(command, c.PresentQuery):
-            return self.present & set(command.user_ids)
+        if isinstance(command, c.CompanyQuery):
+            return CompanyAnswer(self.present, frozenset())
         if self.refusal is not None:
             raise self.refusal
         return self.warnings

@@ -18,6 +18,7 @@ from msgspec import Struct
 from brewd.edge.http import body
 from brewd.edge.http.endpoint import Call, Endpoint, allowed
 from brewd.edge.http.parts import HttpParts
+from brewd.edge.refusal import internal, storage_unavailable
 from brewd.edge.ws.asyncapi import Shape
 from brewd.edge.ws.plain import FrameRef
 from brewd.errors import Rejected, StoreError
@@ -59,7 +60,7 @@ class Calls:
                 answer = await route.endpoint.handler(self._parts, call)
         except StoreError as error:
             log.debug("store unavailable for a call", reason=str(error))
-            raise Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=1000) from None
+            raise storage_unavailable() from None
         except trio.TooSlowError:
             raise Rejected("storage_unavailable", "This took too long; whether it was done is not known.", retryAfterMs=1000) from None
         except Rejected:
@@ -67,7 +68,7 @@ class Calls:
         except Exception as error:
             incident = self._parts.ids.uuid4()
             log.error("a call failed", incident=incident, call=event, exc_info=error)
-            raise Rejected("internal", "Something went wrong here; it is in the log under this incident id.", incident=incident) from None
+            raise internal(incident) from None
         return {} if answer is None else answer
 
 

@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from brewd.edge.refusal import MEDIA_TYPE, problem_body
+from brewd.edge.refusal import MEDIA_TYPE, internal, problem_body, storage_unavailable
 from brewd.edge.standing import OverLimit, headers
 from brewd.errors import STATUS, Rejected, StoreError
 from brewd.runtime.ids import Ids
@@ -61,19 +61,23 @@ def problem(code: str, detail: str, extras: Mapping[str, Any] | None = None, *, 
     return response
 
 
+def _of(refused: Rejected) -> Response:
+    return problem(refused.code, refused.detail, refused.extras)
+
+
 def install(app: QuartTrio, ids: Ids) -> None:
     """Make problems of everything that a request can raise."""
     log = get_logger("brewd.edge.http")
 
     async def on_rejected(error: Rejected) -> Response:
-        response = problem(error.code, error.detail, error.extras)
+        response = _of(error)
         if isinstance(error, OverLimit):
             response.headers.extend(headers([error.standing]))
         return response
 
     async def on_store_error(error: StoreError) -> Response:
         log.debug("store unavailable for a request", reason=str(error))
-        return problem("storage_unavailable", "The store does not answer right now; try again in a moment.")
+        return _of(storage_unavailable())
 
     async def on_http(error: HTTPException) -> Response | HTTPException:
         if isinstance(error, RequestRedirect) or error.response is not None:
@@ -87,7 +91,7 @@ def install(app: QuartTrio, ids: Ids) -> None:
     async def on_bug(error: Exception) -> Response:
         incident = ids.uuid4()
         log.error("a request failed", incident=incident, exc_info=error)
-        return problem("internal", "Something went wrong here; it is in the log under this incident id.", {"incident": incident})
+        return _of(internal(incident))
 
     app.register_error_handler(Rejected, on_rejected)
     app.register_error_handler(StoreError, on_store_error)

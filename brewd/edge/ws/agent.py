@@ -19,6 +19,7 @@ from brewd.agent.pieces import Chunk, Complete, Piece
 from brewd.agent.settings import AgentConfigs
 from brewd.cafe import commands as c
 from brewd.cafe.events import Draining, Event
+from brewd.edge.refusal import internal, storage_unavailable
 from brewd.edge.ws import agent_frames as f
 from brewd.edge.ws import peer, plain
 from brewd.edge.ws.watchers import Watchers
@@ -119,7 +120,7 @@ class AgentSocket(peer.Peer):
         return None
 
     def _ask(self, frame: f.QueryFrame) -> None:
-        identity = self._in_cafe(frame.data.cafe_id)
+        identity = self._parts.sessions.check(self._in_cafe(frame.data.cafe_id))  # with the badge they have by now, which has limits of its own
         who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
 
         async def listen(mine: _Query) -> None:
@@ -159,8 +160,7 @@ class AgentSocket(peer.Peer):
         try:
             config = await self._parts.configs.get(cafe_id)
         except StoreError:
-            rejected = Rejected("storage_unavailable", "The café's agent cannot be looked up at the moment.", retryAfterMs=RETRY_MS)
-            self.outbox.push(self._parts.dialect.error(ref, rejected.data()))
+            self.outbox.push(self._parts.dialect.error(ref, storage_unavailable().data()))
             return
         self._parts.watchers.add(cafe_id, self.outbox)
         status = self._parts.agent.status
@@ -209,11 +209,11 @@ class AgentSocket(peer.Peer):
             self._fail(query, ref, rejected)
         except StoreError as error:
             log.debug("store unavailable for a query", reason=str(error))
-            self._fail(query, ref, Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=RETRY_MS))
+            self._fail(query, ref, storage_unavailable())
         except Exception as error:
             incident = self._parts.ids.uuid4()
             log.error("a query failed", incident=incident, query=query.id, exc_info=error)
-            self._fail(query, ref, Rejected("internal", "Something went wrong here; it is in the log under this incident id.", incident=incident))
+            self._fail(query, ref, internal(incident))
         finally:
             self._queries.remove(query)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from brewd.people.records import Cafe
 from brewd.runtime.bridge import Bridge
 from brewd.store.mirror import MARKER
 from brewd.store.redis import open_redis
+from tests.agent.upstream import open_upstream
 from tests.edge.ws.house import House, Person, open_house
 from tests.edge.ws.wire import Wire
 
@@ -23,8 +25,10 @@ PLAIN, BADGE = cfg.Bucket(per_hour=30, burst=2, gap_s=0), cfg.Bucket(per_hour=60
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    """Two messages for anybody, four with a badge."""
-    return replace(config, limits=replace(config.limits, profiles={"standard": cfg.Profile(message=PLAIN, badge_message=BADGE)}))
+    """Two messages for anybody, four with a badge; of questions to the agent one and four."""
+    asking, asking_more = cfg.PerSession(per_session=1, gap_s=0), cfg.PerSession(per_session=4, gap_s=0)
+    profile = cfg.Profile(message=PLAIN, badge_message=BADGE, agent=asking, badge_agent=asking_more)
+    return replace(config, limits=replace(config.limits, profiles={"standard": profile}))
 
 
 @pytest.fixture
@@ -75,6 +79,19 @@ async def test_the_fifth_tip_counts_for_the_very_next_message(house: House, cafe
     await phone.ask("join:cafe", {"cafeId": cafe.id})
     late = await house.enter(ann)  # with the token from before
     assert (await refused(late, cafe))["code"] == "rate_limited"
+
+
+async def test_it_counts_for_the_next_question_too(config: Config, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-test\n")
+    async with open_upstream() as upstream, open_house(replace(config, agent=replace(config.agent, base_url=upstream.url, api_key_file=str(key)))) as house:
+        cafe = await house.cafe()
+        ann = await house.guest(cafe)
+        wire = await house.open("/ws/agent", authorization=f"Bearer {ann.token}")
+        await wire.ask("query:stream", {"cafeId": cafe.id, "query": "What is good?"})
+        assert (await wire.refused("query:stream", {"cafeId": cafe.id, "query": "And warm?"}))["code"] == "rate_limited"
+        await tip(house, cafe, ann, 5)
+        await wire.ask("query:stream", {"cafeId": cafe.id, "query": "And warm?"})
 
 
 async def test_a_socket_that_joins_later_has_it(house: House, cafe: Cafe, ann: Person) -> None:
