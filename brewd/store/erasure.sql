@@ -15,11 +15,11 @@ WHERE m.user_id = g.id
 DELETE FROM limit_use WHERE id = ANY(ARRAY(SELECT f.id FROM limit_use f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
 -- name: erase_user_moderation_actions
--- That it was done, by whom and why stays; whom it was done to does not. A ban goes on by the patron.
-UPDATE moderation_actions m SET user_id = g.alias, username = 'guest', reason = replace(m.reason, m.username, 'guest')
-FROM unnest($1::uuid[], $3::uuid[]) AS g (id, alias)
-WHERE m.user_id = g.id
-    AND m.id = ANY(ARRAY(SELECT f.id FROM moderation_actions f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
+-- That it was done, by whom and why stays; whom it was done to does not, nor which messages are theirs. A ban or a mute goes on by the patron.
+UPDATE moderation_actions m SET user_id = gen_random_uuid(), username = 'guest',
+    reason = replace(replace(replace(m.reason, m.username, 'guest'), lower(m.username), 'guest'), m.user_id::text, 'guest'),
+    patron_id = CASE WHEN m.action IN ('ban', 'unban', 'mute', 'unmute') THEN m.patron_id END
+WHERE m.id = ANY(ARRAY(SELECT f.id FROM moderation_actions f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
 
 -- name: erase_user_poke
 -- Those to them go; those from them stay until they are over, from nobody: one that vanished with its sender would say who that was.

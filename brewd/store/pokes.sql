@@ -49,7 +49,8 @@ SELECT id::text, from_user_id::text, cafe_id::text, shared_interest, status, del
 WHERE id = $1 AND to_user_id = $2 AND deliver_at >= $3 AND deliver_at <= $4;
 
 -- name: poke_pending
--- In the order of ids, which are random. $4: senders who are not shown. An interest is named while $5 people could have sent it: they
+-- In the order of ids, which are random. Also those of who is muted or banned by now: one that went and came with them would say who it is
+-- from. $4: who is barred so, and makes no crowd. An interest is named while $5 people could have sent it: they
 -- are seen by everybody, and had it when the poke came. That is the same whoever of them it was.
 SELECT p.id::text, p.deliver_at, p.shared_interest, p.crowd AND $5::bigint <= (
     SELECT count(*) FROM (
@@ -60,7 +61,7 @@ SELECT p.id::text, p.deliver_at, p.shared_interest, p.crowd AND $5::bigint <= (
     ) few
 ) AS named
 FROM poke p
-WHERE p.to_user_id = $1 AND p.status = 'pending' AND p.deliver_at >= $2 AND p.deliver_at <= $3 AND (p.from_user_id = ANY($4::uuid[])) IS NOT TRUE
+WHERE p.to_user_id = $1 AND p.status = 'pending' AND p.deliver_at >= $2 AND p.deliver_at <= $3
 ORDER BY p.id LIMIT $6;
 
 -- name: poke_sent

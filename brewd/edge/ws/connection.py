@@ -25,7 +25,7 @@ class Calls(Protocol):
 
     def __contains__(self, event: object) -> bool: ...
 
-    async def perform(self, event: str, data: bytes, identity: Identity) -> Any:
+    async def perform(self, event: str, data: bytes, identity: Identity, heard_s: float) -> Any:
         """What the reply says. Raises `Rejected`, and nothing else; answers within its own deadline."""
 
 
@@ -151,7 +151,7 @@ class WebSocket(peer.Peer):
         assert self.identity is not None
         dialect = self._parts.dialect
         try:
-            answer = await self._parts.calls.perform(frame.event, bytes(frame.data), self._parts.sessions.check(self.identity))
+            answer = await self._parts.calls.perform(frame.event, bytes(frame.data), self._parts.sessions.check(self.identity), self.heard_s)
         except Rejected as rejected:
             self.outbox.push(dialect.error(frame.ref, rejected.data()))
         else:

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from brewd.edge.http.calls import Calls
+from brewd.edge.http.calls import ANSWER_S, Calls
 from brewd.edge.http.endpoint import USER, Call, Endpoint, NoQuery
 from brewd.edge.http.ratelimit import ResetBody
 from brewd.edge.http.users import ENDPOINTS
@@ -91,11 +93,11 @@ async def test_ids_query_and_body_come_from_one_object() -> None:
 
     calls = _calls(handler, body=ResetBody)
     data = {"channelId": ANN.cafe_id, "userId": ANN.user_id}
-    assert await calls.perform("x:do", json.dumps(data).encode(), ANN) == {}
+    assert await calls.perform("x:do", json.dumps(data).encode(), ANN, trio.current_time()) == {}
     (call,) = seen
     assert (call.ids, str(call.body.user_id), call.body.action, call.query, call.who) == ({"channelId": ANN.cafe_id}, ANN.user_id, None, NoQuery(), ANN)
     with pytest.raises(Rejected, match="channelId"):
-        await calls.perform("x:do", b"{}", ANN)
+        await calls.perform("x:do", b"{}", ANN, trio.current_time())
 
 
 @pytest.mark.parametrize(
@@ -106,9 +108,21 @@ async def test_whatever_goes_wrong_is_an_answer(error: Exception, code: str) -> 
         raise error
 
     with pytest.raises(Rejected) as refused:
-        await _calls(handler).perform("x:do", json.dumps({"channelId": ANN.cafe_id}).encode(), ANN)
+        await _calls(handler).perform("x:do", json.dumps({"channelId": ANN.cafe_id}).encode(), ANN, trio.current_time())
     assert refused.value.code == code
     assert ("incident" in refused.value.extras) == (code == "internal")
+
+
+async def test_calls_that_wait_for_each_other_do_not_add_up(autojump_clock: MockClock) -> None:
+    async def handler(parts: Any, call: Call[Any, Any]) -> None:
+        await trio.sleep(60)
+
+    data, heard_s = json.dumps({"channelId": ANN.cafe_id}).encode(), trio.current_time()
+    for _ in range(20):
+        with pytest.raises(Rejected) as refused:
+            await _calls(handler).perform("x:do", data, ANN, heard_s)
+        assert refused.value.code == "storage_unavailable"
+    assert trio.current_time() == heard_s + ANSWER_S
 
 
 def test_events_have_names_of_their_own() -> None:
