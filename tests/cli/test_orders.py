@@ -130,7 +130,7 @@ def test_a_banned_user_is_out_until_unbanned(brewd: Brewd, cafe: str, user: dict
         (("limits", "reset", "Nobody"), 4, "There is no user named"),
         (("message", "delete", NOBODY), 4, ""),
         (("message", "delete", "x"), 2, "brewd: ID: Invalid UUID"),
-        (("message", "announce", "  "), 2, "The message was not accepted."),
+        (("message", "announce", "  "), 2, "There is nothing in it to read."),
         (("moderation", "log", "--user", "Nobody"), 4, "There is no user named"),
     ],
 )

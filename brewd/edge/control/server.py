@@ -143,7 +143,7 @@ class ControlServer:
             late = wire.failure(wire.REFUSED, "timed_out", f"{request.method} did not finish within {entry.deadline_s:g} s; it may have taken effect")
             return wire.encode_failure(request_id, late)
         except Rejected as refusal:
-            return wire.encode_failure(request_id, wire.Failure(wire.REFUSED, refusal.detail, refusal.data()))
+            return wire.encode_failure(request_id, wire.Failure(wire.REFUSED, _sentences(refusal), refusal.data()))
         except StoreError as error:
             return wire.encode_failure(request_id, wire.failure(wire.REFUSED, "storage_unavailable", f"a store does not answer: {error}"))
         except Exception as error:  # a bug in one handler: the daemon and this connection go on
@@ -151,6 +151,12 @@ class ControlServer:
             log.error("control method failed", method=request.method, incident=incident, exc_info=error)
             detail = f"{request.method} failed; the log has it as incident {incident}"
             return wire.encode_failure(request_id, wire.failure(wire.INTERNAL_ERROR, "internal", detail, incident=incident))
+
+
+def _sentences(refusal: Rejected) -> str:
+    """What was wrong, for a person, who may see nothing but this: with each field's own sentence, unless it is said already."""
+    errors: list[dict[str, str]] = refusal.extras.get("errors", [])
+    return " ".join([refusal.detail, *(error["detail"] for error in errors if error["detail"] not in refusal.detail)])
 
 
 def _invalid_params(error: msgspec.ValidationError) -> wire.Failure:

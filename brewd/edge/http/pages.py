@@ -36,6 +36,8 @@ def install(app: QuartTrio, endpoints: Sequence[Endpoint], openapi: Mapping[str,
     app.add_url_rule("/api/openapi.json", "openapi", _fixed(msgspec.json.encode(openapi), "application/json"), methods=["GET"])
     app.add_url_rule("/api/asyncapi.json", "asyncapi", _fixed(msgspec.json.encode(asyncapi), "application/json"), methods=["GET"])
     app.add_url_rule("/", "/", _home, methods=["GET"])
+    for path in ("/ws", "/ws/agent"):
+        app.add_url_rule(path, path, _no_upgrade, methods=["GET"])
 
 
 def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
@@ -43,6 +45,13 @@ def _fixed(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
         return Response(content, 200, content_type=kind)
 
     return view
+
+
+async def _no_upgrade() -> Response:
+    """Whoever asks without an upgrade: curl, mostly."""
+    response = problem("invalid_request", "This is a WebSocket: connect with a WebSocket client, as ws:// or wss://.", status=426)
+    response.headers["Upgrade"] = "websocket"
+    return response
 
 
 async def _home() -> Response:

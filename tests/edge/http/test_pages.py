@@ -182,3 +182,9 @@ async def test_the_websocket_is_described_from_its_frames(site: Site) -> None:
     page = (await site.get("/docs")).raw
     assert b"message:send" in page
     assert b"the content that comes along is not looked at" in page
+
+
+async def test_a_request_without_an_upgrade_is_told_that_there_is_a_websocket(site: Site) -> None:
+    for path in ("/ws", "/ws/agent"):
+        answer = await site.get(path)
+        assert (answer.status, answer.headers["Upgrade"], answer.json["code"]) == (426, "websocket", "invalid_request")
