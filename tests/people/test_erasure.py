@@ -179,6 +179,8 @@ async def test_no_token_of_theirs_counts_here_or_after_a_restart(world: World, e
         with pytest.raises(Rejected) as caught:
             sessions.check(identity)
         assert caught.value.code == "user_expired"
+        assert sessions.is_out(ann.user.id)
+        assert not sessions.is_genuine(ann.refresh_token)
     with pytest.raises(Rejected) as caught:
         await world.sessions.refresh(ann.refresh_token)
     assert caught.value.code == "user_expired"
