@@ -228,8 +228,8 @@ async def _serve(
         jobs = root.discard("jobs")
         with stop.draining:
             await drain(
-                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, end_agent=lambda: rooms.agent.end(root), mirror=rooms.mirror, ids=ground.ids,
-                within_s=config.server.drain_s,
+                listener=listener, http=http, sockets=sockets, quota=rooms.quota, ledger=rooms.ledger, end_agent=lambda: rooms.agent.end(root),
+                mirror=rooms.mirror, ids=ground.ids, within_s=config.server.drain_s,
             )  # fmt: skip
             if jobs is not None:
                 await jobs.ended.wait()  # what it interrupted is written down, for the next daemon to do
@@ -333,7 +333,8 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
     return HttpParts(
         config=ground.config, clock=ground.clock, ids=ground.ids, pg=stores.postgres, cafes=people.cafes, staff=people.staff, users=people.users,
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
-        allowances=rooms.allowances, badges=rooms.badges, interests=social.interests, matching=social.matching, pokes=social.pokes, dms=social.dms, erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
+        allowances=rooms.allowances, badges=rooms.badges, interests=social.interests, matching=social.matching, pokes=social.pokes, dms=social.dms,
+        erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
         agent_configs=rooms.agent.configs, agent_status=lambda: rooms.agent.agent.status,
         guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from brewd.cafe import commands as c
 from brewd.cafe.ref import CafeRef
 from brewd.errors import Rejected, StoreError
 from brewd.people.join import patron_hash
-from brewd.people.sessions import Sessions, erased_hash
+from brewd.people.sessions import CLOSE_EXPIRED, CLOSE_REVOKED, Sessions, erased_hash
 from brewd.people.standings import Decisions
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
@@ -93,8 +93,8 @@ class Close(Struct, frozen=True):
     reason: str
 
 
-EXPIRED: Final = Close(4001, "your time here is over")
-ERASED: Final = Close(4002, "everything about you was erased")
+EXPIRED: Final = Close(CLOSE_EXPIRED, "your time here is over")
+ERASED: Final = Close(CLOSE_REVOKED, "everything about you was erased")
 Logins = Mapping[str, Sequence[str]]
 
 

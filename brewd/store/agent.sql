@@ -32,6 +32,7 @@ LIMIT $4
 
 -- name: agent_query_put
 -- A question as it begins, and again as it ends. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
+-- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
 INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, model, outcome, cached, latency_ms,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at, expires_at)
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
@@ -42,7 +43,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::t
     AS q (id, cafe_id, user_id, session_id, staff, query, persona, model, outcome, cached, latency_ms,
         input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at)
 JOIN cafe ON cafe.id = q.cafe_id
-LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id
+LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_at IS NULL
 ON CONFLICT (id) DO UPDATE SET
     outcome = EXCLUDED.outcome, latency_ms = EXCLUDED.latency_ms, input_tokens = EXCLUDED.input_tokens, output_tokens = EXCLUDED.output_tokens,
     cache_read_tokens = EXCLUDED.cache_read_tokens, cache_write_tokens = EXCLUDED.cache_write_tokens, cost_microcents = EXCLUDED.cost_microcents

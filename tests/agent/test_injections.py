@@ -12,7 +12,6 @@ import pytest
 
 from brewd.agent.prompt import Live, Stable, answer_prompt, proactive_prompt
 from brewd.agent.words import checked_query, plain
-from brewd.cafe.commands import Who
 from brewd.errors import Rejected
 from brewd.people.records import Cafe
 from tests.agent.table import Table
@@ -167,7 +166,10 @@ async def test_the_names_of_those_who_talk_are_taken_out_and_so_are_deleted_word
     assert chat[1] == "\n- is […] here? hello […]\n- yes, […], what is on the menu\n"
 
 
-async def test_the_asker_is_not_named_at_all(table: Table, cafe: Cafe) -> None:
-    await table.heard(cafe, who=Who("00000000-0000-4000-8000-00000000000a", TEXTS[0]))
+async def test_the_asker_is_not_named_at_all(table: Table) -> None:
+    cafe = await table.cafe()
+    asker = await table.guest(cafe, "QuietHeron1234")
+    await table.heard(cafe, who=asker)
     sent = table.upstream.requests[0].raw.decode()
-    assert "00000000-0000-4000-8000-00000000000a" not in sent
+    assert asker.user_id not in sent
+    assert "QuietHeron" not in sent

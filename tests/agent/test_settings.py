@@ -126,6 +126,14 @@ async def test_what_a_customer_asked_is_gone_with_them_and_the_numbers_stay(tabl
     assert not (await table.ask(cafe, "where is the piano?", who=anna)).cached  # what was answered here may speak of who is gone
 
 
+async def test_what_arrives_late_of_one_who_is_being_erased_is_nobodys(table: Table) -> None:
+    cafe = await table.cafe()
+    ben = await table.guest(cafe)
+    await table.row("UPDATE customer SET ended_at = created_at WHERE id = $1::uuid", ben.user_id)
+    await table.heard(cafe, "is there cake?", who=ben)
+    assert await table.logged("user_id, session_id, query, input_tokens > 0") == [(None, None, None, True)]
+
+
 async def test_an_answer_under_way_while_somebody_is_erased_is_not_given_again(table: Table) -> None:
     cafe = await table.cafe()
     anna, ben = await table.guest(cafe), await table.guest(cafe)

@@ -174,11 +174,14 @@ async def test_no_token_of_theirs_counts_here_or_after_a_restart(world: World, e
     await erasure.user(ann.user.id, cafe.id)
     again = make_world(world.pg, world.clock, world.ids)
     await again.sessions.warm()
+    again.sessions._tokens = world.tokens  # keys outlive a restart
     identity = world.tokens.verify_access(ann.access_token)
     for sessions in (world.sessions, again.sessions):
         with pytest.raises(Rejected) as caught:
             sessions.check(identity)
         assert caught.value.code == "user_expired"
+        assert sessions.is_out(ann.user.id)
+        assert not sessions.is_genuine(ann.refresh_token)
     with pytest.raises(Rejected) as caught:
         await world.sessions.refresh(ann.refresh_token)
     assert caught.value.code == "user_expired"

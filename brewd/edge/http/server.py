@@ -20,8 +20,6 @@ KEEP_ALIVE_S = 75.0
 REQUEST_S = 60.0
 """How long a client may take from the last answer (or the start) until its next request has fully arrived."""
 
-BODY_MAX_BYTES = 65_536
-
 
 class SniffedStream(trio.abc.HalfCloseableStream):
     """A stream whose first bytes were read before. Ends a peer that trickles: receiving has `REQUEST_S` since the last send.

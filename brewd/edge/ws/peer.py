@@ -24,9 +24,10 @@ from brewd.edge.ws.conduct import Conduct
 from brewd.edge.ws.hello import Hello
 from brewd.edge.ws.inbound import POLICY, InBound, ends_with_goodbye
 from brewd.edge.ws.outbox import FAREWELL_S, Outbox
-from brewd.edge.ws.sockets import BANNED, TOKEN_EXPIRED, Sockets
+from brewd.edge.ws.sockets import Sockets
 from brewd.errors import ProtocolError, Rejected
-from brewd.people.sessions import Sessions
+from brewd.people.moderation import BANNED
+from brewd.people.sessions import CLOSE_EXPIRED, Sessions
 from brewd.people.tokens import Identity
 from brewd.runtime.clock import Clock, rfc3339
 
@@ -38,7 +39,7 @@ _GOODBYES = frozenset({1000, 1005})
 """Close codes of a client that means it: `close()` of a browser says 1005, no code at all. A page that is left or reloaded says 1001, and may be back at once."""
 
 TRY_LATER = 1013
-_CLOSE_CODES: Final = {"token_expired": TOKEN_EXPIRED, "banned": BANNED, "rate_limited": TRY_LATER}
+_CLOSE_CODES: Final = {"token_expired": CLOSE_EXPIRED, "banned": BANNED, "rate_limited": TRY_LATER}
 """Refused tokens that have a close code of their own."""
 
 UNLIMITED: Final = 1 << 30

@@ -15,17 +15,13 @@ from brewd.cafe.events import Draining
 from brewd.edge.ws.hello import HEARTBEAT_S
 from brewd.edge.ws.outbox import Outbox
 from brewd.errors import Rejected
+from brewd.people.sessions import CLOSE_EXPIRED
 from brewd.people.tokens import Identity
 from brewd.runtime.clock import Clock
 
 SWEEP_S = 1.0
 SWEEP_SHARES = 5
 """Each sweep looks at one share of the sockets, so that none of them waits for a long loop."""
-
-TOKEN_EXPIRED = 4001
-SESSION_REVOKED = 4002
-BANNED = 4004
-DEAD = 1001
 
 RETRY_MS = 5000
 """When to try again if too many are open. Nobody knows when one of them closes."""
@@ -132,7 +128,7 @@ class Sockets:
             if now_s >= outbox.cut_at_s or now_s - connection.heard_s > 2 * HEARTBEAT_S:
                 outbox.abort()
             elif now_ms >= connection.until_ms:
-                outbox.close(TOKEN_EXPIRED, "the access token has expired")
+                outbox.close(CLOSE_EXPIRED, "the access token has expired")
             elif now_s - connection.heard_s > HEARTBEAT_S:
                 outbox.control(Ping())
 

@@ -94,6 +94,13 @@ async def test_it_counts_for_the_next_question_too(config: Config, tmp_path: Pat
         await wire.ask("query:stream", {"cafeId": cafe.id, "query": "And warm?"})
 
 
+async def test_nobody_who_is_erased_is_held(house: House, cafe: Cafe, ann: Person) -> None:
+    await tip(house, cafe, ann, 5)
+    assert len(house.parts.sessions.holders) == 1
+    assert (await house.api("DELETE", "/api/users/me", by=ann)).status == 204
+    assert len(house.parts.sessions.holders) == 0
+
+
 async def test_a_socket_that_joins_later_has_it(house: House, cafe: Cafe, ann: Person) -> None:
     here = await house.connect(ann)
     await tip(house, cafe, ann, 5)
