@@ -143,7 +143,7 @@ class ControlServer:
             late = wire.failure(wire.REFUSED, "timed_out", f"{request.method} did not finish within {entry.deadline_s:g} s; it may have taken effect")
             return wire.encode_failure(request_id, late)
         except Rejected as refusal:
-            return wire.encode_failure(request_id, wire.Failure(wire.REFUSED, _sentences(refusal), refusal.data()))
+            return wire.encode_failure(request_id, wire.failure(wire.REFUSED, refusal.code, _sentences(refusal), **refusal.extras))
         except StoreError as error:
             return wire.encode_failure(request_id, wire.failure(wire.REFUSED, "storage_unavailable", f"a store does not answer: {error}"))
         except Exception as error:  # a bug in one handler: the daemon and this connection go on

@@ -16,6 +16,7 @@ from quart_trio import QuartTrio
 
 from brewd.edge.http.endpoint import Endpoint
 from brewd.edge.http.openapi import codes_of
+from brewd.edge.http.problem import problem
 from brewd.edge.refusal import title_of
 from brewd.errors import STATUS
 
