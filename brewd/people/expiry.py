@@ -16,7 +16,7 @@ from brewd.people.erasure import EXPIRED, ROWS_MAX, Erasure
 from brewd.runtime.clock import Clock, as_datetime
 from brewd.store.postgres import Postgres
 
-REST_S: Final = 0.008
+REST_S: Final = 0.012
 """After each transaction and each command, so that what waited meanwhile comes first."""
 
 _RECEIPT_MS: Final = 86_400_000
