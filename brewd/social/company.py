@@ -27,7 +27,7 @@ class Bans(Protocol):
 
 
 class Company(Struct, frozen=True):
-    """Ids of users. `present`: the others see them in the room. `barred`: muted or banned, so that nothing of them reaches anybody."""
+    """Ids of users. `present`: the others see them in the room. `barred`: muted or banned, so that nothing new of them reaches anybody."""
 
     present: frozenset[str]
     muted: frozenset[str]
