@@ -21,7 +21,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd import __version__
+from brewd.agent.calling import OpenClient
 from brewd.agent.parts import AgentParts, make_agent
+from brewd.agent.remote import open_worker
 from brewd.cafe.actor import Step
 from brewd.cafe.directory import Bounds, Directory
 from brewd.cafe.ledger import Ledger
@@ -120,6 +122,7 @@ class _Ground(Struct, frozen=True):
     ids: Ids
     root: Supervisor
     urls: list[str]
+    open_client: OpenClient
 
 
 class _Rooms(Struct, frozen=True):
@@ -163,10 +166,11 @@ async def _import_slowly() -> None:
         await trio.to_thread.run_sync(importlib.import_module, name)
 
 
-async def run(config: Config, *, ready: Ready | None = None, step: Step = step) -> int:
+async def run(config: Config, *, ready: Ready | None = None, step: Step = step, open_client: OpenClient = open_worker) -> int:
     """Run until told to stop; the exit status. Raises `CannotListen`, `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot.
 
-    `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in.
+    `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in. `open_client` opens
+    whoever makes the agent's calls: tests spare themselves a process.
     """
     configure(format=config.observe.log, level=config.observe.log_level)
     raise_file_limit()
@@ -183,7 +187,7 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step) 
             root.spawn("signals", lambda: _on_signals(signals, stop), essential=True)
             bridge = await stack.enter_async_context(open_bridge())
             clock = Clock()
-            ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls)
+            ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls, open_client=open_client)
             stores = await stack.enter_async_context(open_stores(config, root, bridge, meanwhile=_import_slowly))
             stack.callback(root.stop)  # whoever uses the stores ends before them
             await _serve(ground, stores, listening, tls, stop, ready=ready, step=step)
@@ -297,8 +301,9 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
 def _agent(ground: _Ground, stores: Stores, people: People, directory: Directory, mirror: Mirror) -> AgentParts:
     """The agent: beside the rooms, and never missed by them."""
     agent = make_agent(
-        ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=ground.clock, ids=ground.ids
-    )
+        ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=ground.clock, ids=ground.ids,
+        open_client=ground.open_client,
+    )  # fmt: skip
     agent.spawn(ground.root)
     return agent
 

@@ -1,7 +1,7 @@
 """Claude in the café: answers what guests ask, in a stream, from what the café is willing to say about itself.
 
-It runs beside the rooms, never in their loop: it asks a café's actor for a token and for what is talked about, and waits for
-nobody inside one. How a question travels:
+It runs beside the rooms, never in their loop: calls are made by a process of their own (`worker`; the
+daemon's end of it is `remote`). It asks a café's actor for a token and for what is talked about, and waits for nobody inside one. How a question travels:
 
 1. `Agent.ask` checks the words and looks for the same answer in memory, in Redis, or under way; then it costs nothing.
 2. Else it needs a place among those in flight, something left in the café's budget, and a token of its asker, in this order,
@@ -12,8 +12,7 @@ nobody inside one. How a question travels:
 What is sent is made in `prompt` from the facts that `context` gathers. Neither has names, tokens, networks or places to give.
 
     asked = await agent.ask(cafe_id=…, who=…, session_id=…, query=…, personality=None)   # raises Rejected; takes `queue_s` and a bit
-    async with aclosing(asked.pieces()) as pieces:                                       # leaving it early is a lost socket
-        async for piece in pieces: …                                                     # Chunk*, then Complete or Failed
-    agent.cancel(asked.query_id, who.user_id)                                            # its pieces end, without an end
-    asked = agent.resume(query_id, user_id); asked.pieces(index)                         # what follows, for 2 min after the end
+    await asked.hear(tell)                                                               # Chunk*, then Complete or Failed; cancelled: a lost socket
+    agent.cancel(asked.query_id, who.user_id)                                            # its listening ends, without an end
+    await agent.resume(query_id, user_id).hear(tell, index)                              # what follows, for 2 min after the end
 """

@@ -6,8 +6,8 @@ its own, then settled, whatever came of it. A bug in one of them ends that one. 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NoReturn
 
 import trio
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from brewd.agent.accounts import Account, AgentLog, Entry
 from brewd.agent.answers import Answer
 from brewd.agent.budget import cost_microcents, expected_microcents, price_of
-from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Trouble, UpstreamError
+from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Opening, Trouble, UpstreamError
 from brewd.agent.circuit import Circuit
 from brewd.agent.key import api_key
 from brewd.agent.pieces import Complete, End, Failed, Usage
@@ -55,6 +55,7 @@ class Ticket(Struct, frozen=True):
 
 
 Done = Callable[[End], None]
+OpenClient = Callable[[Opening], AbstractAsyncContextManager[Answerer]]
 
 _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
     "unreachable": ("The AI service cannot be reached at the moment.", 5000),
@@ -72,16 +73,18 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
 class Calls:
     """See the module. `find_key` finds the API key; it is asked again before each call while the circuit is not closed."""
 
-    def __init__(self, *, config: Config, log: AgentLog, clock: Clock, ids: Ids, find_key: Callable[[Config], str] = api_key) -> None:
+    def __init__(self, *, config: Config, log: AgentLog, clock: Clock, ids: Ids, open_client: OpenClient, find_key: Callable[[Config], str] = api_key) -> None:
         self._config = config
         self._log = log
         self._clock = clock
         self._ids = ids
+        self._open_client = open_client
         self._find_key = find_key
         self._circuit = Circuit()
         self._slots = Slots(cafe_max=config.in_flight_cafe_max, all_max=config.in_flight_max)
         self._has_key = bool(find_key(config))
         self._opened = trio.Event()
+        self._broken = False
         self._client: Answerer | None = None
         self._nursery: trio.Nursery | None = None
 
@@ -89,6 +92,8 @@ class Calls:
     def status(self) -> Status:
         if not self._has_key:
             return Status("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
+        if self._broken:
+            return Status("unavailable", "what makes its calls ended, and is started again")
         return Status("unavailable", self._circuit.reason) if self._circuit.is_down(self._clock.now_ms()) else Status("ok")
 
     @property
@@ -96,21 +101,24 @@ class Calls:
         return self._slots.in_flight
 
     async def run(self) -> NoReturn:
-        """Load the SDK, off this thread, and make calls until cancelled. Without a key there is nothing to do."""
+        """Open a client and make calls until cancelled. Without a key there is nothing to do. Raises what the client raises when it breaks."""
         if not self._has_key:
             await trio.sleep_forever()
-        upstream = await trio.to_thread.run_sync(importlib.import_module, "brewd.agent.upstream")
         config = self._config
-        opened = upstream.open_claude(
+        opening = Opening(
             api_key=self._find_key(config), base_url=config.base_url, timeout_s=config.timeout_s, retries=config.retries, connections_max=config.in_flight_max
         )
-        async with opened as client, trio.open_nursery() as nursery:
-            self._client, self._nursery = client, nursery
-            self._opened.set()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery, self._opened = None, trio.Event()
+        try:
+            async with self._open_client(opening) as client, trio.open_nursery() as nursery:
+                self._client, self._nursery, self._broken = client, nursery, False
+                self._opened.set()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery, self._opened = None, trio.Event()
+        except Exception:
+            self._broken = True
+            raise
 
     def check(self) -> None:
         """Raises `Rejected` (`agent_unavailable`) when no call can be made now."""
@@ -175,7 +183,7 @@ class Calls:
         return self._config.max_tokens + self._config.thinking_tokens
 
     async def _open(self) -> None:
-        """Wait a little for the SDK: it is loaded while the daemon serves already."""
+        """Wait a little for the worker: it starts while the daemon serves already."""
         if self._has_key and self._nursery is None:
             with trio.move_on_after(OPENING_S):
                 await self._opened.wait()

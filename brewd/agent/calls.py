@@ -1,9 +1,11 @@
-"""What there is to say about one call of the API, without the SDK: how it failed, and what it used."""
+"""What there is to say about calls of the API, without the SDK: with what they are made, how one failed, and what it used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Prompt
@@ -12,6 +14,16 @@ Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_
 
 BYTES_PER_TOKEN = 3
 """Where the API did not say: a cautious guess for text, which has rather 4."""
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """What a client is made with. `base_url` empty: Anthropic's. `timeout_s` is for a whole answer, `retries` for failures before its first word."""
+
+    api_key: str
+    base_url: str
+    timeout_s: float
+    retries: int
+    connections_max: int
 
 
 class UpstreamError(Exception):
@@ -44,6 +56,10 @@ class Meter:
     def said(self, text: str) -> None:
         self._bytes += len(text.encode())
 
+    def thought(self, size_bytes: int) -> None:
+        """What the model thinks is paid for, and is no part of the answer."""
+        self._bytes += size_bytes
+
     def total(self, input_tokens: int | None, cache_read: int | None, cache_write: int | None, output_tokens: int) -> None:
         """Counts of the whole answer; None: as at the start."""
         self.input = self.input if input_tokens is None else input_tokens
@@ -59,7 +75,7 @@ class Meter:
 
 
 class Answerer(Protocol):
-    """Whoever answers: `upstream.Claude`."""
+    """Whoever answers: `remote.Worker`, and behind it `upstream.Claude`."""
 
     def use_key(self, api_key: str) -> None: ...
     async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str: ...

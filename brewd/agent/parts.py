@@ -10,7 +10,7 @@ from msgspec import Struct
 from brewd.agent.accounts import AgentLog
 from brewd.agent.agent import Agent
 from brewd.agent.cache import AnswerCache
-from brewd.agent.calling import Calls
+from brewd.agent.calling import Calls, OpenClient
 from brewd.agent.context import Context
 from brewd.agent.proactive import Proactive, Rooms
 from brewd.agent.settings import AgentConfigs
@@ -49,11 +49,14 @@ class AgentParts(Struct, frozen=True):
             await self.log.flush(END_S)
 
 
-def make_agent(config: Config, *, pg: Postgres, redis: Pipeline, mirror: Mirror, cafes: Cafes, rooms: Rooms, clock: Clock, ids: Ids) -> AgentParts:
+def make_agent(
+    config: Config, *, pg: Postgres, redis: Pipeline, mirror: Mirror, cafes: Cafes, rooms: Rooms, clock: Clock, ids: Ids, open_client: OpenClient
+) -> AgentParts:
+    """`open_client` opens whoever makes the calls."""
     configs = AgentConfigs(pg=pg)
     context = Context(pg=pg, cafes=cafes, rooms=rooms, clock=clock)
     log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock)
-    calls = Calls(config=config, log=log, clock=clock, ids=ids)
+    calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client)
     cache = AnswerCache(clock=clock, redis=redis, mirror=mirror)
     return AgentParts(
         agent=Agent(calls=calls, configs=configs, context=context, cache=cache, log=log, rooms=rooms, clock=clock, ids=ids),

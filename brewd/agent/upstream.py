@@ -1,7 +1,8 @@
 """One call of the Messages API: the only file that knows the SDK.
 
-Import it late: the SDK takes more than half a second to load. It runs on trio as it is, through httpx. Its own retries are off: whether
-another try makes sense is decided here, where it is known how long the asker waits already, and never after the first word.
+The SDK takes more than half a second to load and a good part of a millisecond for each event of an answer, so this runs in the worker,
+never in the daemon. It runs on trio as it is, through httpx. Its own retries are off: whether another try makes sense is decided here,
+where it is known how long the asker waits already, and never after the first word.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import anthropic
 import httpx2
 import trio
 
-from brewd.agent.calls import Meter, UpstreamError
+from brewd.agent.calls import Meter, Opening, UpstreamError
 from brewd.agent.prompt import Prompt
 
 API_URL: Final = "https://api.anthropic.com"
@@ -73,7 +74,7 @@ class Claude:
                             meter.said(event.delta.text)
                             on_text(event.delta.text)
                         elif event.delta.type == "thinking_delta":
-                            meter.said(event.delta.thinking)
+                            meter.thought(len(event.delta.thinking.encode()))
                     elif event.type == "message_delta":
                         total = event.usage
                         meter.total(total.input_tokens, total.cache_read_input_tokens, total.cache_creation_input_tokens, total.output_tokens)
@@ -135,16 +136,16 @@ def _retry_after_s(header: str | None) -> float | None:
 
 
 @asynccontextmanager
-async def open_claude(*, api_key: str, base_url: str, timeout_s: float, retries: int, connections_max: int) -> AsyncIterator[Claude]:
-    """A client for the block. `base_url` empty: Anthropic's. Connects when it is first used; loading certificates takes some ms of CPU."""
-    limits = httpx2.Limits(max_connections=connections_max, max_keepalive_connections=connections_max)
-    http_client = await trio.to_thread.run_sync(lambda: anthropic.DefaultAsyncHttpxClient(timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S), limits=limits))
+async def open_claude(opening: Opening) -> AsyncIterator[Claude]:
+    """A client for the block. Connects when it is first used; loading certificates takes some ms of CPU."""
+    limits = httpx2.Limits(max_connections=opening.connections_max, max_keepalive_connections=opening.connections_max)
+    timeout = httpx2.Timeout(opening.timeout_s, connect=CONNECT_S)
     client = anthropic.AsyncAnthropic(
-        api_key=api_key, base_url=base_url or API_URL, max_retries=0, timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
-        http_client=http_client, open_telemetry=False,
+        api_key=opening.api_key, base_url=opening.base_url or API_URL, max_retries=0, timeout=timeout,
+        http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, limits=limits), open_telemetry=False,
     )  # fmt: skip
     try:
-        yield Claude(client, timeout_s=timeout_s, retries=retries)
+        yield Claude(client, timeout_s=opening.timeout_s, retries=opening.retries)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await client.close()

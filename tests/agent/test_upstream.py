@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from brewd.agent.calls import Meter, UpstreamError
+from brewd.agent.calls import Meter, Opening, UpstreamError
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Prompt
 from brewd.agent.upstream import Claude, deprecated, open_claude
@@ -28,7 +28,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def client(upstream: Upstream, *, timeout_s: float = 30.0, retries: int = 0) -> AsyncIterator[Claude]:
-    async with open_claude(api_key="sk-test", base_url=upstream.url, timeout_s=timeout_s, retries=retries, connections_max=4) as claude:
+    async with open_claude(Opening(api_key="sk-test", base_url=upstream.url, timeout_s=timeout_s, retries=retries, connections_max=4)) as claude:
         yield claude
 
 
@@ -93,7 +93,7 @@ async def test_a_failure_is_told_by_its_kind(upstream: Upstream, script: Script,
 
 
 async def test_something_else_than_the_api_is_told_apart(upstream: Upstream) -> None:
-    async with open_claude(api_key="k", base_url="http://127.0.0.1:1", timeout_s=30, retries=0, connections_max=1) as claude:
+    async with open_claude(Opening(api_key="k", base_url="http://127.0.0.1:1", timeout_s=30, retries=0, connections_max=1)) as claude:
         with pytest.raises(UpstreamError, match="unreachable"):
             await said(claude)
 

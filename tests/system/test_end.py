@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
@@ -112,6 +113,21 @@ async def test_a_drain_that_postgres_holds_up_still_ends_in_time(idle: Daemon, m
     await idle.alone()
     await idle.start()
     check_laws(guests, await idle.rows({guest.cafe_id for guest in guests}))
+
+
+async def test_the_worker_of_the_agent_ends_with_the_daemon_however_that_ends(idle: Daemon) -> None:
+    key = idle.directory / "key"
+    key.write_text("sk-test\n")
+    idle.config.write_text(f'{idle.config.read_text()}[agent]\napi_key_file = "{key}"\nbase_url = "http://127.0.0.1:9"\n')
+    for end in (idle.kill, idle.terminate):
+        await idle.start()
+        with trio.fail_after(5 * PATIENCE):
+            while not (workers := [pid for pid in children(idle.pid) if b"brewd.agent.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]):
+                await trio.sleep(POLL_S)
+            await end()
+            while Path(f"/proc/{workers[0]}/cmdline").exists():
+                await trio.sleep(POLL_S)
+    await idle.alone()
 
 
 async def test_a_signal_right_after_the_start_is_no_crash(idle: Daemon) -> None:

@@ -16,6 +16,8 @@ import trio
 from msgspec import Struct
 
 from brewd import config as cfg
+from brewd.agent.calling import OpenClient
+from brewd.agent.upstream import open_claude
 from brewd.config_spam import Spam
 from brewd.daemon import Parts, run
 from brewd.people.records import Cafe, Role
@@ -138,8 +140,8 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(config: cfg.Config) -> AsyncIterator[House]:
-    """Run the daemon for the block; afterwards the clients go and it stops."""
+async def open_house(config: cfg.Config, *, open_client: OpenClient = open_claude) -> AsyncIterator[House]:
+    """Run the daemon for the block; afterwards the clients go and it stops. What the agent asks, it asks from this process, which starts sooner."""
     ready = trio.Event()
     found: list[Parts] = []
 
@@ -150,7 +152,7 @@ async def open_house(config: cfg.Config) -> AsyncIterator[House]:
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: run(config, ready=is_ready))
+            nursery.start_soon(lambda: run(config, ready=is_ready, open_client=open_client))
             with trio.fail_after(20):
                 await ready.wait()
             house = House(found[0])

@@ -1,0 +1,124 @@
+"""What the daemon and the worker say to each other: one JSON object a line, orders one way and news the other. Pure.
+
+The first order is an `Opening`, the first news `Ready`. After that each call has a number, given by the daemon: an `Ask` begins it, and
+`Done`, `Failed` or `Crashed` ends it, also after a `Cancel`. Both ends are of one version, so nothing here is for anybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from brewd.agent.calls import Opening, Trouble
+from brewd.agent.prompt import Prompt
+
+LINE_MAX_BYTES: Final = 1 << 20
+"""Far more than a prompt or a piece of an answer can be: more is no line."""
+
+
+class Open(Struct, frozen=True, tag=True):
+    opening: Opening
+
+
+class Ask(Struct, frozen=True, tag=True):
+    call: int
+    prompt: Prompt
+    model: str
+    max_tokens: int
+
+
+class Cancel(Struct, frozen=True, tag=True):
+    call: int
+
+
+class UseKey(Struct, frozen=True, tag=True):
+    api_key: str
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """The SDK is loaded."""
+
+
+class Began(Struct, frozen=True, tag=True):
+    """The API took the question. Tokens, as in `Meter.start`."""
+
+    call: int
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+
+
+class Said(Struct, frozen=True, tag=True):
+    call: int
+    text: str
+
+
+class Thought(Struct, frozen=True, tag=True):
+    """So much was thought; what, is nobody's business."""
+
+    call: int
+    size_bytes: int
+
+
+class Total(Struct, frozen=True, tag=True):
+    """Tokens of the whole answer, as in `Meter.total`."""
+
+    call: int
+    input: int | None
+    cache_read: int | None
+    cache_write: int | None
+    output: int
+
+
+class Done(Struct, frozen=True, tag=True):
+    call: int
+    stop_reason: str
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """An `UpstreamError`."""
+
+    call: int
+    trouble: Trouble
+    detail: str
+    retry_after_s: float | None
+    may_pass: bool
+
+
+class Crashed(Struct, frozen=True, tag=True):
+    """A bug, with its traceback; or the call was cancelled, and nobody waits for this."""
+
+    call: int
+    traceback: str
+
+
+Order = Open | Ask | Cancel | UseKey
+News = Ready | Began | Said | Thought | Total | Done | Failed | Crashed
+
+_encoder: Final = msgspec.json.Encoder()
+orders: Final = msgspec.json.Decoder(Order)
+news: Final = msgspec.json.Decoder(News)
+
+
+def line(said: Order | News) -> bytes:
+    return _encoder.encode(said) + b"\n"
+
+
+class Lines:
+    """Puts what is read together to lines."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that `data` completes. Raises `ValueError` for one that never ends."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LINE_MAX_BYTES:
+            raise ValueError(f"a line of more than {LINE_MAX_BYTES} bytes")
+        yield from whole

@@ -1,0 +1,179 @@
+"""The daemon's end of the worker: an `Answerer` whose calls are made in a process of its own.
+
+What an answer costs the rooms' loop is a line read and decoded. The process starts and ends with the block of `open_worker`; when it ends
+by itself the block is cancelled, and every call in it with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from brewd.agent import orders as o
+from brewd.agent.calls import Meter, Opening, UpstreamError
+from brewd.agent.prompt import Prompt
+from brewd.runtime.log import get_logger
+
+log = get_logger("agent")
+
+START_S: Final = 30.0
+OVERDUE_S: Final = 2.0
+"""How much later than its own deadline an answer of the worker is given up, and the worker with it."""
+
+END_S: Final = 0.5
+ORDERS_MAX: Final = 4096
+"""Orders that wait for the worker to read. More than calls can be in flight: with more it does not read at all."""
+
+_READ_BYTES: Final = 65536
+
+
+class WorkerEnded(Exception):
+    """The worker's process is gone, or of no use any more."""
+
+
+class _Call:
+    """`end` is there when `ended` is set."""
+
+    __slots__ = ("end", "ended", "meter", "on_text")
+
+    def __init__(self, on_text: Callable[[str], None], meter: Meter) -> None:
+        self.on_text = on_text
+        self.meter = meter
+        self.ended = trio.Event()
+        self.end: o.Done | o.Failed | o.Crashed | None = None
+
+    def hear(self, news: o.News) -> None:
+        match news:
+            case o.Said():
+                self.meter.said(news.text)
+                self.on_text(news.text)
+            case o.Thought():
+                self.meter.thought(news.size_bytes)
+            case o.Began():
+                self.meter.start(news.input, news.cache_read, news.cache_write, news.output)
+            case o.Total():
+                self.meter.total(news.input, news.cache_read, news.cache_write, news.output)
+            case o.Done() | o.Failed() | o.Crashed():
+                self.end = news
+                self.ended.set()
+
+
+class Worker:
+    """Made by `open_worker`."""
+
+    def __init__(self, process: trio.Process, *, timeout_s: float) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._timeout_s = timeout_s
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, _Call] = {}
+        self._orders, self._to_send = trio.open_memory_channel[o.Order](ORDERS_MAX)
+        self.ready = trio.Event()
+
+    def use_key(self, api_key: str) -> None:
+        """Another key from the next call on."""
+        self.order(o.UseKey(api_key))
+
+    async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str:
+        """As `upstream.Claude.answer`. Cancelling it has the worker stop the call."""
+        number, call = next(self._numbers), _Call(on_text, meter)
+        self._calls[number] = call
+        try:
+            self.order(o.Ask(number, prompt, model, max_tokens))
+            with trio.move_on_after(self._timeout_s + OVERDUE_S):
+                await call.ended.wait()
+        finally:
+            del self._calls[number]
+            if call.end is None:
+                self.order(o.Cancel(number))
+        match call.end:
+            case o.Done(stop_reason=stop_reason):
+                return stop_reason
+            case o.Failed(trouble=trouble, detail=detail):
+                raise UpstreamError(trouble, detail, retry_after_s=call.end.retry_after_s, may_pass=call.end.may_pass)
+            case o.Crashed(traceback=traceback):
+                raise RuntimeError(f"the worker failed at a call:\n{traceback}")
+        self._give_up()
+        raise UpstreamError("timeout", f"the worker has said nothing of a call for {self._timeout_s + OVERDUE_S:g} s", may_pass=True)
+
+    def order(self, order: o.Order) -> None:
+        """Never blocks."""
+        try:
+            self._orders.send_nowait(order)
+        except trio.WouldBlock:
+            self._give_up()
+        except trio.BrokenResourceError:
+            pass  # it is gone, and who waits for it is being told
+
+    def _give_up(self) -> None:
+        """It hangs: end it, and let whoever opened it open another."""
+        self._process.kill()
+
+    async def write(self) -> None:
+        """Until cancelled, or there is nobody to read."""
+        assert self._process.stdin is not None
+        with self._to_send:
+            async for order in self._to_send:
+                await self._process.stdin.send_all(o.line(order))
+
+    async def read(self) -> None:
+        """Until the worker ends. Raises `WorkerEnded` then."""
+        assert self._process.stdout is not None
+        lines = o.Lines()
+        while data := await self._process.stdout.receive_some(_READ_BYTES):
+            for line in lines.feed(bytes(data)):
+                news = o.news.decode(line)
+                if isinstance(news, o.Ready):
+                    self.ready.set()
+                elif (call := self._calls.get(news.call)) is not None:  # else nobody waits for it any more
+                    call.hear(news)
+                    if isinstance(news, o.Said):
+                        await trio.lowlevel.checkpoint()  # it went to everybody who asked: the rooms come first
+        status = await self._process.wait()
+        raise WorkerEnded(f"the agent's worker ended with status {status}")
+
+
+@asynccontextmanager
+async def open_worker(opening: Opening) -> AsyncIterator[Worker]:
+    """A worker for the block, ready. Takes about a second of another core's time. Raises `WorkerEnded`, then or later, when its process is gone."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-P", "-m", "brewd.agent.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},  # the modules that we are made of
+        start_new_session=True,
+    )
+    worker = Worker(process, timeout_s=opening.timeout_s)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.read)
+            nursery.start_soon(worker.write)
+            worker.order(o.Open(opening))
+            with trio.move_on_after(START_S):
+                await worker.ready.wait()
+            if not worker.ready.is_set():
+                raise WorkerEnded(f"the agent's worker was not ready within {START_S:g} s")
+            yield worker
+            nursery.cancel_scope.cancel()
+    finally:
+        await _end(process)
+
+
+async def _end(process: trio.Process) -> None:
+    """Its orders end, and so does it; a worker that does not is killed."""
+    with trio.CancelScope(shield=True):
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                await stream.aclose()
+        with trio.move_on_after(END_S):
+            await process.wait()
+            return
+        process.kill()
+        await process.wait()

@@ -1,0 +1,139 @@
+"""The worker: a process beside the daemon that holds the SDK and makes the calls, so that nothing of it runs in the rooms' loop.
+
+`python -m brewd.agent.worker` reads orders from stdin and writes news to stdout (see `orders`). It ends when its stdin does, and so with
+the daemon, however that ends. Where they share a core it gives way to the rooms. A write waits until the daemon has read, which holds
+up every answer: nothing piles up here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from brewd.agent import orders as o
+from brewd.agent.calls import Meter, UpstreamError
+from brewd.agent.upstream import Claude, open_claude
+from brewd.runtime.process import calm_gc
+
+NICE: Final = 10
+"""With it, and as a batch job, it is not put in front of a room that is at work; and it still gets its share of a busy machine."""
+
+_READ_BYTES: Final = 65536
+
+Say = Callable[[o.News], None]
+
+
+class _Reporter(Meter):
+    """A meter that passes on what it is told."""
+
+    __slots__ = ("_call", "_say")
+
+    def __init__(self, call: int, say: Say) -> None:
+        super().__init__()
+        self._call = call
+        self._say = say
+
+    def start(self, input_tokens: int, cache_read: int, cache_write: int, output_tokens: int) -> None:
+        super().start(input_tokens, cache_read, cache_write, output_tokens)
+        self._say(o.Began(self._call, input_tokens, cache_read, cache_write, output_tokens))
+
+    def said(self, text: str) -> None:
+        self._say(o.Said(self._call, text))
+
+    def thought(self, size_bytes: int) -> None:
+        self._say(o.Thought(self._call, size_bytes))
+
+    def total(self, input_tokens: int | None, cache_read: int | None, cache_write: int | None, output_tokens: int) -> None:
+        self._say(o.Total(self._call, input_tokens, cache_read, cache_write, output_tokens))
+
+
+class Worker:
+    """Carries out orders with one client."""
+
+    def __init__(self, claude: Claude, say: Say, nursery: trio.Nursery) -> None:
+        self._claude = claude
+        self._say = say
+        self._nursery = nursery
+        self._calls: dict[int, trio.CancelScope] = {}
+
+    def take(self, order: o.Order) -> None:
+        match order:
+            case o.Ask():
+                scope = self._calls[order.call] = trio.CancelScope()
+                self._nursery.start_soon(self._answer, order, scope)
+            case o.Cancel():
+                if order.call in self._calls:  # else it has just ended
+                    self._calls[order.call].cancel()
+            case o.UseKey():
+                self._claude.use_key(order.api_key)
+
+    async def _answer(self, ask: o.Ask, scope: trio.CancelScope) -> None:
+        end: o.News = o.Crashed(ask.call, "cancelled")
+        try:
+            with scope:
+                reporter = _Reporter(ask.call, self._say)
+                reason = await self._claude.answer(ask.prompt, model=ask.model, max_tokens=ask.max_tokens, on_text=_nowhere, meter=reporter)
+                end = o.Done(ask.call, reason)
+        except UpstreamError as error:
+            end = o.Failed(ask.call, error.trouble, error.detail, error.retry_after_s, error.may_pass)
+        except Exception:
+            end = o.Crashed(ask.call, traceback.format_exc())
+        del self._calls[ask.call]
+        self._say(end)
+
+
+def _nowhere(_text: str) -> None:
+    """The meter has passed it on."""
+
+
+async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
+    """Until there are no more orders."""
+    lines = o.Lines()
+    async with contextlib.AsyncExitStack() as stack:
+        worker: Worker | None = None
+        while data := await orders.receive_some(_READ_BYTES):
+            for line in lines.feed(bytes(data)):
+                order = o.orders.decode(line)
+                if isinstance(order, o.Open):
+                    claude = await stack.enter_async_context(open_claude(order.opening))
+                    nursery = await stack.enter_async_context(trio.open_nursery())
+                    worker = Worker(claude, say, nursery)
+                    calm_gc()
+                    say(o.Ready())
+                elif worker is not None:
+                    worker.take(order)
+        if worker is not None:
+            nursery.cancel_scope.cancel()
+
+
+def main() -> None:
+    # Who is stopped with Ctrl-C, or by an init that signals all of a service, is the daemon; it lets go of us in its own time.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+    def say(news: o.News) -> None:
+        data = o.line(news)
+        while data:
+            data = data[os.write(1, data) :]
+
+    async def run() -> None:
+        async with trio.lowlevel.FdStream(os.dup(0)) as orders:
+            await work(orders, say)
+
+    try:
+        trio.run(run)
+    except* BrokenPipeError:  # the daemon is gone
+        pass
+
+
+if __name__ == "__main__":
+    main()

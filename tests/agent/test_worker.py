@@ -1,0 +1,180 @@
+"""The worker: a real process, orders to it and news from it, and what happens when it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from brewd.agent import orders as o
+from brewd.agent import remote
+from brewd.agent import worker as far
+from brewd.agent.calls import Meter, Opening, UpstreamError
+from brewd.agent.pieces import Usage
+from brewd.agent.prompt import Prompt
+from brewd.agent.remote import Worker, WorkerEnded, open_worker
+from tests.agent.table import until
+from tests.agent.upstream import ANSWER, Script, Upstream
+from tests.patience import PATIENCE
+
+WAIT_S = 5 * PATIENCE
+PROMPT = Prompt("You are a host.", ("It is ten.", "<question>what\nis „good“?</question>"), ("menu",))
+
+
+def opening(upstream: Upstream, **changes: Any) -> Opening:
+    return Opening(**{"api_key": "sk-test", "base_url": upstream.url, "timeout_s": 30.0, "retries": 0, "connections_max": 4, **changes})
+
+
+@asynccontextmanager
+async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[Worker]:
+    with trio.fail_after(WAIT_S):
+        async with open_worker(opening(upstream, **changes)) as worker:
+            yield worker
+
+
+async def said(worker: Worker, meter: Meter | None = None) -> tuple[str, list[str]]:
+    """The reason to stop, and the words."""
+    texts: list[str] = []
+    reason = await worker.answer(PROMPT, model="m", max_tokens=99, on_text=texts.append, meter=meter or Meter())
+    return reason, texts
+
+
+def runs(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}/stat")
+
+
+async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(upstream: Upstream) -> None:
+    upstream.script = Script(thinking="é" * 30, input_tokens=11, output_tokens=22, cache_read_tokens=33, cache_write_tokens=44)
+    meter = Meter()
+    async with opened(upstream) as worker:
+        assert await said(worker, meter) == ("end_turn", list(ANSWER))
+        assert meter.usage == Usage(11, 22, 33, 44)
+        (request,) = upstream.requests
+        assert request.body["messages"][0]["content"][1]["text"] == PROMPT.live[1]
+        assert (request.body["model"], request.body["max_tokens"]) == ("m", 99)
+        assert "sk-test" in str(request.headers)
+        worker.use_key("sk-other")
+        await said(worker)
+        assert "sk-other" in str(upstream.requests[1].headers)
+    assert not runs(worker.pid)
+    await until(lambda: not upstream.connections)
+
+
+async def test_a_failure_is_told_as_it_was(upstream: Upstream) -> None:
+    async with opened(upstream) as worker:
+        upstream.script = Script(status=429, headers=(("retry-after", "7"),))
+        with pytest.raises(UpstreamError) as caught:
+            await said(worker)
+        assert (caught.value.trouble, caught.value.retry_after_s, caught.value.may_pass) == ("rate_limited", 7.0, True)
+        assert "429" in caught.value.detail
+        upstream.script = Script(cut_after=2, thinking="é" * 30)
+        meter = Meter()
+        with pytest.raises(UpstreamError) as caught:
+            await said(worker, meter)
+        assert (caught.value.trouble, meter.began) == ("cut", True)
+        assert meter.usage.output_tokens == -(-(60 + len("".join(ANSWER[:2]))) // 3)  # guessed: what was thought is paid for, too
+
+
+async def test_cancelling_stops_that_call_and_no_other(upstream: Upstream) -> None:
+    upstream.script = Script(held=True)
+    heard: list[str] = []
+    async with opened(upstream) as worker, trio.open_nursery() as nursery:
+
+        async def other() -> None:
+            heard.extend((await said(worker))[1])
+
+        nursery.start_soon(other)
+        await until(lambda: upstream.streaming == 1)
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_when, lambda: upstream.streaming == 2, scope)
+            await said(worker)
+        await until(lambda: upstream.gone == 1)
+        assert upstream.streaming == 1
+        upstream.let(len(ANSWER))
+    assert heard == list(ANSWER)
+
+
+async def _cancel_when(condition: Any, scope: trio.CancelScope) -> None:
+    await until(condition)
+    scope.cancel()
+
+
+async def test_when_it_is_killed_whoever_opened_it_is_told_and_its_calls_end(upstream: Upstream) -> None:
+    upstream.script = Script(held=True)
+    with pytest.RaisesGroup(WorkerEnded, flatten_subgroups=True):
+        async with opened(upstream) as worker, trio.open_nursery() as nursery:
+            nursery.start_soon(said, worker)
+            await until(lambda: upstream.streaming == 1)
+            os.kill(worker.pid, signal.SIGKILL)
+            await trio.sleep_forever()
+    await until(lambda: not upstream.connections)
+
+
+async def test_one_that_hangs_is_given_up(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "OVERDUE_S", 0.1)
+    monkeypatch.setattr(remote, "END_S", 0.01)
+    with pytest.RaisesGroup(WorkerEnded, flatten_subgroups=True):
+        async with opened(upstream, timeout_s=0.1) as worker:
+            os.kill(worker.pid, signal.SIGSTOP)
+            with pytest.raises(UpstreamError, match="timeout"):
+                await said(worker)
+            await trio.sleep_forever()
+    assert not runs(worker.pid)
+
+
+async def test_it_lets_signals_for_the_daemon_pass(upstream: Upstream) -> None:
+    async with opened(upstream) as worker:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, number)
+        assert (await said(worker))[0] == "end_turn"
+
+
+class _Broken:
+    async def answer(self, *args: object, **kwargs: object) -> str:
+        raise LookupError("a bug")
+
+
+async def test_a_bug_in_one_call_is_told_and_ends_that_call() -> None:
+    told: list[o.News] = []
+    async with trio.open_nursery() as nursery:
+        worker = far.Worker(_Broken(), told.append, nursery)  # type: ignore[arg-type]
+        worker.take(o.Ask(7, PROMPT, "m", 1))
+    (crashed,) = told
+    assert isinstance(crashed, o.Crashed)
+    assert crashed.call == 7
+    assert "LookupError: a bug" in crashed.traceback
+    worker.take(o.Cancel(7))  # too late, which is no error
+
+
+async def test_orders_are_carried_out_until_there_are_no_more(upstream: Upstream) -> None:
+    """The worker's own loop, in this process; the orders come in pieces."""
+    upstream.script = Script(held=True)
+    near, orders = memory_stream_pair()
+    told: list[o.News] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(far.work, orders, told.append)
+        sent = o.line(o.Open(opening(upstream))) + o.line(o.Ask(1, PROMPT, "m", 9)) + o.line(o.Ask(2, PROMPT, "m", 9)) + o.line(o.Cancel(2))
+        for at in range(0, len(sent), 100):
+            await near.send_all(sent[at : at + 100])
+        await until(lambda: upstream.streaming == 1 and len(told) >= 2)
+        upstream.let(len(ANSWER))
+        await until(lambda: any(isinstance(news, o.Done) for news in told))
+        await near.aclose()
+    assert told[0] == o.Ready()
+    assert "".join(news.text for news in told if isinstance(news, o.Said)) == "".join(ANSWER)
+    assert [news.call for news in told if isinstance(news, o.Crashed)] == [2]
+    await until(lambda: not upstream.connections)
+
+
+def test_lines_are_put_together_and_one_without_an_end_is_refused() -> None:
+    lines = o.Lines()
+    assert list(lines.feed(b'{"a"')) == []
+    assert list(lines.feed(b':1}\n{"b":2}\n{')) == [b'{"a":1}', b'{"b":2}']
+    with pytest.raises(ValueError, match="bytes"):
+        list(lines.feed(b"x" * o.LINE_MAX_BYTES))
