@@ -1,13 +1,13 @@
 """An answer as it is made and heard: one call of the API, or a text from the cache, and everyone who asked for it.
 
-An `Answer` gathers words into chunks and wakes whoever listens. An `Asked` is one question of one asker. While somebody wants an
+An `Answer` gathers words into chunks and tells whoever listens. An `Asked` is one question of one asker. While somebody wants an
 answer, its call goes on; an asker whose socket is lost is waited for a moment (`LINGER_S`), and one who cancels is not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -19,23 +19,43 @@ from brewd.runtime.clock import Clock
 LINGER_S: Final = 0.8
 """An asker who is gone for so long wants no more: a lost socket stops its call within a second."""
 
+Tell = Callable[[Piece], None]
+"""Gets each piece in the very step that brings it, so that it is on its way to a hundred sockets without a switch to a hundred tasks.
+It must neither block nor raise."""
+
 KEPT_S: Final = 120.0
 """An answer that ended can be resumed for so long."""
+
+
+class _Listener:
+    """One listening to one question, from chunk `index` on."""
+
+    __slots__ = ("asked", "index", "tell")
+
+    def __init__(self, asked: Asked, tell: Tell, index: int) -> None:
+        self.asked = asked
+        self.tell = tell
+        self.index = index
+
+    def hear(self, piece: Piece) -> None:
+        if not self.asked.cancelled and (not isinstance(piece, Chunk) or piece.index >= self.index):
+            self.tell(piece)
 
 
 class Answer:
     """`askers`: who still wants it. `scope`: cancels its call."""
 
-    __slots__ = ("_changed", "_chunker", "_clock", "_due", "askers", "cached", "chunks", "end", "ended_s", "first_s", "scope")
+    __slots__ = ("_chunker", "_clock", "_due", "askers", "cached", "chunks", "end", "ended", "ended_s", "first_s", "listeners", "scope")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._chunker = Chunker()
-        self._changed = trio.Event()
         self._due = trio.Event()
+        self.listeners: dict[_Listener, None] = {}
         self.cached = False
         self.chunks: list[str] = []
         self.end: End | None = None
+        self.ended = trio.Event()
         self.ended_s = math.inf
         self.first_s: float | None = None
         self.scope = trio.CancelScope()
@@ -89,30 +109,23 @@ class Answer:
         self.flush()
         self.end = end
         self.ended_s = self._clock.monotonic_s()
-        self._wake()
+        self.ended.set()
+        self._spread(end)
 
-    async def more(self) -> None:
-        """Wait for another chunk, or the end."""
-        await self._changed.wait()
+    def _tell(self, text: str) -> None:
+        if text:
+            self.chunks.append(text)
+            self._spread(Chunk(len(self.chunks) - 1, text))
 
-    def wake(self) -> None:
-        """Have everyone who listens look again."""
-        self._wake()
-
-    def _tell(self, chunk: str) -> None:
-        if chunk:
-            self.chunks.append(chunk)
-            self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def _spread(self, piece: Piece) -> None:
+        for listener in list(self.listeners):
+            listener.hear(piece)
 
 
 class Asked:
     """One question of one asker. Made by the agent; `lost` is told when nobody listens any more."""
 
-    __slots__ = ("_listening", "_lost", "answer", "cafe_id", "cancelled", "query", "query_id", "user_id")
+    __slots__ = ("_lost", "_scopes", "answer", "cafe_id", "cancelled", "query", "query_id", "user_id")
 
     def __init__(self, *, query_id: str, query: str, cafe_id: str, user_id: str, answer: Answer, lost: Callable[[Asked], None]) -> None:
         self.query_id: Final = query_id
@@ -122,7 +135,7 @@ class Asked:
         self.answer: Final = answer
         self.cancelled = False
         self._lost = lost
-        self._listening = 0
+        self._scopes: set[trio.CancelScope] = set()
         answer.askers.add(self)
 
     @property
@@ -132,38 +145,38 @@ class Asked:
     @property
     def heard(self) -> bool:
         """Somebody listens."""
-        return self._listening > 0
+        return bool(self._scopes)
 
-    async def pieces(self, index: int = 0) -> AsyncGenerator[Piece, None]:
-        """The answer from chunk `index` on, as it comes, then its end. After `cancel` they end without one.
+    async def hear(self, tell: Tell, index: int = 0) -> None:
+        """Tell the answer from chunk `index` on as it comes, then its end, and return. After `cancel` there is no end.
 
-        An async generator: close it (`contextlib.aclosing`) when the socket is gone. With nobody listening to any asker of the
-        question the call is stopped within a second; what came is kept, and can be resumed.
+        Cancelling this is a lost socket: with nobody listening to any asker of the question the call is stopped within a second; what
+        came is kept, and can be resumed.
         """
-        answer, at = self.answer, index
-        if self.cancelled:
-            return
-        self._listening += 1
-        answer.askers.add(self)
+        answer, listener, scope = self.answer, _Listener(self, tell, index), trio.CancelScope()
+        self._scopes.add(scope)
+        if not self.cancelled:
+            answer.askers.add(self)
         try:
-            while not self.cancelled:
-                if at < len(answer.chunks):
-                    yield Chunk(at, answer.chunks[at])
-                    at += 1
-                elif answer.end is not None:
-                    yield answer.end
-                    return
-                else:
-                    await answer.more()
+            for at in range(index, len(answer.chunks)):
+                listener.hear(Chunk(at, answer.chunks[at]))
+            if answer.end is not None:
+                listener.hear(answer.end)
+            elif not self.cancelled:
+                answer.listeners[listener] = None
+                with scope:
+                    await answer.ended.wait()
         finally:
-            self._listening -= 1
-            if not (self._listening or self.cancelled) and answer.end is None:
+            answer.listeners.pop(listener, None)
+            self._scopes.discard(scope)
+            if not (self._scopes or self.cancelled) and answer.end is None:
                 self._lost(self)
 
     def cancel(self) -> None:
         """The asker wants no more."""
         self.cancelled = True
-        self.answer.wake()
+        for scope in self._scopes:
+            scope.cancel()
         self.give_up()
 
     def give_up(self) -> None:

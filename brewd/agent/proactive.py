@@ -128,8 +128,7 @@ class Proactive:
         answer = Answer(self._clock)
         self._calls.start(ticket, answer, lambda end: None)
         try:
-            while answer.end is None:
-                await answer.more()
+            await answer.ended.wait()
         finally:
             answer.scope.cancel()
         return " ".join(answer.text.split())[:TEXT_MAX] if isinstance(answer.end, Complete) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -11,17 +11,19 @@ import trio
 from brewd.agent.accounts import AgentLog
 from brewd.agent.agent import Agent, Asked
 from brewd.agent.parts import make_agent
-from brewd.agent.pieces import Chunk, Complete, Failed
+from brewd.agent.pieces import Chunk, Complete, Failed, Piece
 from brewd.agent.settings import AgentConfigs
+from brewd.agent.upstream import open_claude
 from brewd.cafe import commands as c
 from brewd.cafe.commands import Who
-from brewd.cafe.events import TopicsAnswer, TopicView
+from brewd.cafe.events import TalkAnswer, TopicView
 from brewd.config_agent import Agent as Config
 from brewd.errors import Rejected
 from brewd.people.cafes import Cafes
 from brewd.people.records import Cafe
 from brewd.runtime.clock import Clock, as_datetime
 from brewd.runtime.ids import Ids
+from brewd.store.messages import Messages
 from brewd.store.mirror import Mirror
 from brewd.store.postgres import Postgres
 from brewd.store.redis import Redis
@@ -34,7 +36,9 @@ WAIT_S = 5 * PATIENCE
 class Room:
     """What the agent sees of a room. `refuses`: what a question for a token is answered with."""
 
-    def __init__(self) -> None:
+    def __init__(self, cafe_id: str, pg: Postgres) -> None:
+        self._cafe_id = cafe_id
+        self._messages = Messages(lane=pg, pool=pg, timeout_s=WAIT_S)
         self.members = 3
         self.taken: list[c.Take] = []
         self.topics: list[str] = []
@@ -43,8 +47,9 @@ class Room:
 
     async def ask(self, question: c.Question) -> Any:
         await trio.lowlevel.checkpoint()
-        if isinstance(question, c.TopicsQuery):
-            return TopicsAnswer("", [TopicView(topic, 1.0) for topic in self.topics])
+        if isinstance(question, c.TalkQuery):
+            messages = await self._messages.before(self._cafe_id, 2**62, question.messages)
+            return TalkAnswer(list(messages), [TopicView(topic, 1.0) for topic in self.topics])
         assert isinstance(question, c.Take)
         if self.refuses is not None:
             raise self.refuses
@@ -55,11 +60,12 @@ class Room:
 
 
 class Rooms:
-    def __init__(self) -> None:
+    def __init__(self, pg: Postgres) -> None:
+        self._pg = pg
         self._rooms: dict[str, Room] = {}
 
     def ref(self, cafe_id: str) -> Any:
-        return self._rooms.setdefault(cafe_id, Room())
+        return self._rooms.setdefault(cafe_id, Room(cafe_id, self._pg))
 
     def list(self) -> list[Any]:
         return []
@@ -70,10 +76,10 @@ class Table:
 
     def __init__(self, *, config: Config, pg: Postgres, redis: Redis, clock: Clock, ids: Ids, upstream: Upstream) -> None:
         self.pg, self.redis, self.clock, self.ids, self.upstream = pg, redis, clock, ids, upstream
-        self.rooms = Rooms()
+        self.rooms = Rooms(pg)
         self.mirror = Mirror(redis=redis, name="test")
         self.cafes = Cafes(pg=pg, clock=clock, ids=ids)
-        parts = make_agent(config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids)
+        parts = make_agent(config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_claude)
         self.agent: Agent = parts.agent
         self.configs: AgentConfigs = parts.configs
         self.log: AgentLog = parts.log
@@ -130,7 +136,7 @@ async def hear(asked: Asked, index: int = 0) -> tuple[str, Complete | Failed]:
     """The words from chunk `index` on, and the end. Chunks are numbered without a gap."""
     text = ""
     with trio.fail_after(WAIT_S):
-        async with aclosing(asked.pieces(index)) as pieces:
+        async with listening(asked, index) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Chunk):
                     assert piece.index == index
@@ -139,6 +145,21 @@ async def hear(asked: Asked, index: int = 0) -> tuple[str, Complete | Failed]:
                 else:
                     return text, piece
     raise AssertionError("no end")
+
+
+@asynccontextmanager
+async def listening(asked: Asked, index: int = 0) -> AsyncIterator[trio.MemoryReceiveChannel[Piece]]:
+    """What is told, in turn. Leaving the block early is a lost socket."""
+    told, pieces = trio.open_memory_channel[Piece](1000)
+
+    async def hear() -> None:
+        with told:
+            await asked.hear(told.send_nowait, index)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        yield pieces
+        nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], object]) -> None:

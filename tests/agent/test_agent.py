@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 import pytest
 import trio
 from trio.testing import MockClock
@@ -14,7 +12,7 @@ from brewd.cafe.commands import Who
 from brewd.errors import Rejected
 from brewd.runtime.clock import Clock
 from tests.agent.conftest import Open
-from tests.agent.table import Table, hear, until
+from tests.agent.table import Table, hear, listening, until
 from tests.agent.upstream import ANSWER, Script
 
 TEXT = "".join(ANSWER)
@@ -263,7 +261,7 @@ async def test_a_lost_socket_stops_the_call_within_a_second_and_what_came_can_be
     table.upstream.script = Script(held=True)
     asked = await table.ask(cafe, who=ANNA)
     table.upstream.let()
-    async with aclosing(asked.pieces()) as pieces:
+    async with listening(asked) as pieces:
         assert await anext(pieces) == Chunk(0, ANSWER[0])
     flow.jump(LINGER_S - 0.01)
     await trio.testing.wait_all_tasks_blocked(0.02)
@@ -284,7 +282,7 @@ async def test_a_reconnect_in_time_gets_the_rest_of_the_answer(table: Table, flo
     table.upstream.script = Script(held=True)
     asked = await table.ask(cafe, who=ANNA)
     table.upstream.let()
-    async with aclosing(asked.pieces()) as pieces:
+    async with listening(asked) as pieces:
         await anext(pieces)
     table.upstream.let(len(ANSWER) - 1)
     assert (await hear(table.agent.resume(asked.query_id, ANNA.user_id), 1))[0] == "".join(ANSWER[1:])
@@ -302,7 +300,7 @@ async def test_a_shared_answer_goes_on_for_the_others_and_for_who_comes_back(tab
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
         table.upstream.let()
-        async with aclosing(lost.pieces()) as pieces:
+        async with listening(lost) as pieces:
             await anext(pieces)
         flow.jump(5)
         table.upstream.let(len(ANSWER) - 1)
@@ -315,7 +313,8 @@ async def test_cancelling_stops_the_call_at_once_unless_another_shares_it(table:
     table.upstream.script = Script(held=True)
     first, second = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
     table.agent.cancel(first.query_id, ANNA.user_id)
-    assert [piece async for piece in first.pieces()] == []
+    async with listening(first) as pieces:
+        assert [piece async for piece in pieces] == []
     await trio.testing.wait_all_tasks_blocked(0.02)
     assert table.upstream.streaming == 1
     table.agent.cancel(second.query_id, BEN.user_id)
@@ -413,7 +412,7 @@ async def test_the_first_chunk_is_there_right_after_the_api_sent_it(table: Table
     for number in range(11):
         asked = await table.ask(cafe, f"question {number}")
         sent = len(table.upstream.texts_sent)
-        async with aclosing(asked.pieces()) as pieces:
+        async with listening(asked) as pieces:
             assert isinstance(await anext(pieces), Chunk)
             took_s.append(trio.current_time() - table.upstream.texts_sent[sent][0])
             async for _ in pieces:

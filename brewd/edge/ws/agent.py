@@ -1,8 +1,8 @@
 """The socket of `/ws/agent`: guests ask, and hear the answer as it is made; whoever joined hears what the agent says by itself.
 
-It stands in no room: nobody is present by it, and no event of the room comes this way. Each query is a task of the socket that
-reads the agent's pieces and pushes them out. It ends with the socket, and with it the listening; what becomes of the call upstream
-is for the agent to know, since others may listen to the same.
+It stands in no room: nobody is present by it, and no event of the room comes this way. Each query is a task of the socket; while it
+lasts the agent's pieces are pushed out as they come. It ends with the socket, and with it the listening; what becomes of the call
+upstream is for the agent to know, since others may listen to the same.
 """
 
 from __future__ import annotations
@@ -220,14 +220,17 @@ class AgentSocket(peer.Peer):
     async def _listen(self, mine: _Query, asked: Asked, index: int) -> None:
         """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""
         mine.id = asked.query_id
-        dialect = self._parts.dialect
-        async with contextlib.aclosing(asked.pieces(index)) as pieces:
-            async for piece in pieces:
-                if self.outbox.closed or mine.scope.cancel_called:
-                    return
-                self.outbox.push(dialect.event(_told(asked, piece)))
+        outbox, encode = self.outbox, self._parts.dialect.event
+
+        def tell(piece: Piece) -> None:
+            if outbox.closed:
+                mine.scope.cancel()
+            if not mine.scope.cancel_called:
+                outbox.push(encode(_told(asked, piece)))
                 mine.told = True
                 mine.over = not isinstance(piece, Chunk)
+
+        await asked.hear(tell, index)
 
     def _fail(self, query: _Query, ref: c.Ref, rejected: Rejected) -> None:
         dialect = self._parts.dialect

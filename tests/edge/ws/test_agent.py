@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import trio
 from msgspec.structs import replace
 
 from brewd import config as cfg
+from brewd.agent.calls import Opening
+from brewd.agent.remote import Worker, open_worker
 from brewd.config import Config
 from brewd.people.records import Cafe
 from tests.agent.upstream import ANSWER, Script, Upstream, open_upstream
@@ -278,6 +283,36 @@ async def test_a_wrong_key_shows_in_health_and_is_one_line_in_the_log(config: Co
     logged = [line for line in capsys.readouterr().err.splitlines() if '"level":"error"' in line]
     assert len(logged) == 1
     assert "refuses the API key" in logged[0]
+
+
+async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: Config, upstream: Upstream) -> None:
+    """With the real worker. Who was waiting is told, and who asks meanwhile is answered."""
+    workers: list[Worker] = []
+
+    @asynccontextmanager
+    async def noted(opening: Opening) -> AsyncIterator[Worker]:
+        async with open_worker(opening) as worker:
+            workers.append(worker)
+            yield worker
+
+    upstream.script = HELD
+    async with open_house(config, open_client=noted) as house:
+        cafe = await house.cafe()
+        ann = await house.guest(cafe)
+        wire = await connect(house, ann)
+        query_id = await ask(wire, ann)
+        upstream.let()
+        await wire.heard("query:chunk")
+        os.kill(workers[0].pid, signal.SIGKILL)
+        text, error = await failed(wire, query_id)
+        assert (text, error["code"], error["partial"]) == ("", "agent_unavailable", True)
+        health = (await house.api("GET", "/api/health")).json
+        assert (health["status"], health["checks"]["agent"]) == ("degraded", "unavailable")
+        upstream.script = Script()
+        assert await completed(wire, await ask(wire, ann)) == SAID
+        assert (await house.api("GET", "/api/health")).json["checks"]["agent"] == "ok"
+        await house.enter(ann)
+    assert len(workers) == 2
 
 
 async def test_without_a_key_everything_else_works(config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
