@@ -18,13 +18,12 @@ from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_line
 from brewd.agent.settings import AgentConfig
 from brewd.agent.words import secrets_of
 from brewd.cafe import commands as c
-from brewd.cafe.events import TopicsAnswer
+from brewd.cafe.events import TalkAnswer
 from brewd.cafe.ref import CafeRef
 from brewd.people.cafes import Cafes
 from brewd.people.records import Cafe
 from brewd.people.visits import zone_of
 from brewd.runtime.clock import Clock, as_datetime, from_rfc3339
-from brewd.store.messages import Messages
 from brewd.store.postgres import Postgres
 from brewd.store.records import Message
 
@@ -57,14 +56,16 @@ class _Statistics(Struct, frozen=True):
 
 
 class Context:
-    """`pg` may be slow: every method but `now` raises `StoreError`, within its own deadline, and `Rejected` (`not_found`) for no such café."""
+    """`pg` may be slow: every method raises `StoreError`, within its own deadline, and `Rejected` (`not_found`) for no such café.
+
+    What is talked about comes from the café's actor, which knows it without asking anybody, what was just deleted included.
+    """
 
     def __init__(self, *, pg: Postgres, cafes: Cafes, rooms: Rooms, clock: Clock) -> None:
         self._pg = pg
         self._cafes = cafes
         self._rooms = rooms
         self._clock = clock
-        self._messages = Messages(lane=pg, pool=pg, timeout_s=2)
         self._statistics: dict[str, _Statistics] = {}
 
     async def stable(self, cafe_id: str, config: AgentConfig) -> Stable:
@@ -91,24 +92,27 @@ class Context:
     async def live(self, cafe_id: str) -> Live:
         """All of it."""
         now, _ = await self.now(cafe_id)
-        talk = await self.talk(cafe_id)
-        topics: TopicsAnswer = await self._rooms.ref(cafe_id).ask(c.TopicsQuery(LIST_MAX))
+        heard: TalkAnswer = await self._rooms.ref(cafe_id).ask(c.TalkQuery(TALK_READ, LIST_MAX))
+        talk = self._lately(cafe_id, heard.messages)
         return replace(
             now,
-            topics=tuple(view.topic for view in topics.topics),
+            topics=tuple(view.topic for view in heard.topics),
             chat=tuple(message.content for message in talk[-CHAT_LINES_MAX:]),
             names=secrets_of(message.username for message in talk),
         )
 
     async def talk(self, cafe_id: str) -> Sequence[Message]:
         """What guests said lately and did not take back, oldest first."""
-        since_ms, own_id = self._clock.now_ms() - TALK_MS, agent_user_id(cafe_id)
-        read = await self._messages.before(cafe_id, 2**62, TALK_READ)
-        return [m for m in read if m.user_id != own_id and not m.deleted and from_rfc3339(m.created_at) > since_ms]
+        heard: TalkAnswer = await self._rooms.ref(cafe_id).ask(c.TalkQuery(TALK_READ, 0))
+        return self._lately(cafe_id, heard.messages)
 
     def forget(self, cafe_id: str) -> None:
         """Read its statistics anew."""
         self._statistics.pop(cafe_id, None)
+
+    def _lately(self, cafe_id: str, messages: Sequence[Message]) -> Sequence[Message]:
+        since_ms, own_id = self._clock.now_ms() - TALK_MS, agent_user_id(cafe_id)
+        return [m for m in messages if m.user_id != own_id and not m.deleted and from_rfc3339(m.created_at) > since_ms]
 
     async def _known(self, cafe: Cafe) -> _Statistics:
         now_ms = self._clock.now_ms()

@@ -101,6 +101,14 @@ class TopicsQuery(Struct, frozen=True):
     to: int = 0
 
 
+class TalkQuery(Struct, frozen=True):
+    """What was said last, and what is talked about: at most so many of each."""
+
+    messages: int
+    topics: int
+    to: int = 0
+
+
 class CompanyQuery(Struct, frozen=True):
     """Who the others see here, and who is muted, as ids: much cheaper than `PresenceQuery`."""
 
@@ -233,7 +241,7 @@ class Tick(Struct, frozen=True):
 
 
 Question = (
-    PresenceQuery | CompanyQuery | TopicsQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms
+    PresenceQuery | CompanyQuery | TopicsQuery | TalkQuery | Announce | Delete | Mute | Unmute | MuteQuery | SetTerms
     | LimitsQuery | Take | ResetLimits | SpamQuery | Whisper | Forget | Discard
 )  # fmt: skip
 """What can be asked from outside the room."""

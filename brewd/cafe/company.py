@@ -161,6 +161,10 @@ def topics_query(room: Room, command: c.TopicsQuery, now_ms: int) -> list[Effect
     return [Reply(command.to, None, e.TopicsAnswer(room.cafe_id, room.topics.top(command.limit, now_ms)))]
 
 
+def talk_query(room: Room, command: c.TalkQuery, now_ms: int) -> list[Effect]:
+    return [Reply(command.to, None, e.TalkAnswer(room.history.tail(command.messages), room.topics.top(command.topics, now_ms)))]
+
+
 def company_query(room: Room, command: c.CompanyQuery, now_ms: int) -> list[Effect]:
     muted = frozenset(user_id for user_id in room.mutes.users() if room.mutes.get(user_id, now_ms) is not None)
     return [Reply(command.to, None, e.CompanyAnswer(frozenset(room.presence.seen()), muted))]

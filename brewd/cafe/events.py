@@ -123,6 +123,13 @@ class TopicsAnswer(Struct, frozen=True, rename="camel"):
     topics: list[TopicView]
 
 
+class TalkAnswer(Struct, frozen=True):
+    """`messages`: the newest that are held, oldest first, the deleted among them."""
+
+    messages: list[Message]
+    topics: list[TopicView]
+
+
 class CompanyAnswer(Struct, frozen=True):
     """Ids of users: those the others see in the room, and those who are muted, in it or not."""
 

@@ -219,6 +219,7 @@ _STEPS: dict[type[Any], Callable[[Room, Any, int], list[Effect]]] = {
     c.SetStatus: company.set_status,
     c.PresenceQuery: company.presence_query,
     c.TopicsQuery: company.topics_query,
+    c.TalkQuery: company.talk_query,
     c.CompanyQuery: company.company_query,
     c.Send: speaking.send,
     c.Announce: speaking.announce,

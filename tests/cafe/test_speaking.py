@@ -312,3 +312,12 @@ def test_questions_from_outside_are_answered_from_memory() -> None:
     assert (who.cafe_id, who.user_count, [view.username for view in who.users]) == (CAFE, 2, ["ann", "bob"])
     topics = answer(play(cafe, c.TopicsQuery(1, -2)), -2)
     assert (topics.cafe_id, [view.topic for view in topics.topics]) == (CAFE, ["crema"])
+
+
+def test_what_was_said_last_can_be_asked_for() -> None:
+    cafe = room()
+    play(cafe, *JOINS, send(1, ANN, "espresso crema"), send(2, BOB, "with pleasure"))
+    commit(cafe)
+    talk = answer(play(cafe, c.TalkQuery(1, 1, -2)), -2)
+    assert ([message.content for message in talk.messages], [view.topic for view in talk.topics]) == (["with pleasure"], ["crema"])
+    assert answer(play(cafe, c.TalkQuery(0, 0, -2)), -2) == e.TalkAnswer([], [])
