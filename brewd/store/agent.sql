@@ -33,6 +33,9 @@ LIMIT $4
 -- name: agent_query_put
 -- A question as it begins, and again as it ends. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
 -- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
+-- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
+-- which was theirs too, are forgotten.
+WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, model, outcome, cached, latency_ms,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at, expires_at)
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
@@ -42,6 +45,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::t
     $12::integer[], $13::integer[], $14::integer[], $15::integer[], $16::bigint[], $17::timestamptz[])
     AS q (id, cafe_id, user_id, session_id, staff, query, persona, model, outcome, cached, latency_ms,
         input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at)
+CROSS JOIN commit
 JOIN cafe ON cafe.id = q.cafe_id
 LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_at IS NULL
 ON CONFLICT (id) DO UPDATE SET

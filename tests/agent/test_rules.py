@@ -10,6 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brewd.agent import words
 from brewd.agent.cache import key_of, normalised
 from brewd.agent.calls import Trouble
 from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker
@@ -221,6 +222,13 @@ def test_what_is_ordinary_is_left_alone() -> None:
         "skate park",
     ):
         assert withheld(plain(text), ("Corner-Guest",)) == text
+
+
+@given(st.from_regex(words._SECRETS) | st.from_regex(words._PERSONAL), st.text(), st.booleans())
+def test_nothing_withheld_is_taken_for_ordinary(secret: str, around: str, personal: bool) -> None:
+    text = around + secret
+    every = words._SECRETS.sub(words.GONE, text)
+    assert withheld(text, personal=personal) == (words._PERSONAL.sub(words.GONE, every) if personal else every)
 
 
 def test_a_short_name_is_not_looked_for() -> None:
