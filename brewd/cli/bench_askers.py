@@ -26,6 +26,12 @@ SPREAD_S: Final = 1.0
 THINKS_S: Final = 1.3
 TEXTS: Final = 24
 GAP_S: Final = 0.05
+UNEVEN: Final = 0.8
+"""Models do not write in step with each other."""
+
+NICE: Final = 10
+"""Who asks shares a core with the generator, which measures the room: its own haste must not be taken for the server's."""
+
 ANSWER_S: Final = 15.0
 _READ_BYTES: Final = 65536
 _OPENING_MAX: Final = 50
@@ -169,7 +175,7 @@ def script(numbers: Iterator[int]) -> Callable[[Request], Script]:
 
     def answer(_: Request) -> Script:
         number = next(numbers)
-        return Script(texts=tuple(f"({number}.{at}) some words more " for at in range(TEXTS)), before_s=THINKS_S, gap_s=GAP_S)
+        return Script(texts=tuple(f"({number}.{at}) some words more " for at in range(TEXTS)), before_s=THINKS_S, gap_s=GAP_S, uneven=UNEVEN)
 
     return answer
 
@@ -185,6 +191,7 @@ async def main() -> None:
             if asking is None:
                 if order["cpu"] >= 0:
                     os.sched_setaffinity(0, {order["cpu"]})
+                os.nice(NICE)
                 askers = await stack.enter_async_context(open_all(order["port"], order["cafe"], order["tokens"]))
                 asking = Asking(askers, upstream)
                 _say({"opened": len(askers)})

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,7 +36,7 @@ ERRORS = {
 class Script(Struct, frozen=True, kw_only=True):
     """How a request is answered.
 
-    `before_s`: pause before the first byte; `gap_s`: pause before each text. `held`: each text waits for `Upstream.let`.
+    `before_s`: pause before the first byte; `gap_s`: pause before each text, give or take a share of it, `uneven`. `held`: each text waits for `Upstream.let`.
     `status` other than 200 is an error answer with `headers`. `cut_after`: the connection breaks after so many texts;
     `error_after`: an `error` event of that type comes after all texts, and nothing else.
     """
@@ -44,6 +45,7 @@ class Script(Struct, frozen=True, kw_only=True):
     thinking: str | None = "They ask what is popular."
     before_s: float = 0
     gap_s: float = 0
+    uneven: float = 0
     held: bool = False
     pings: bool = True
     status: int = 200
@@ -82,6 +84,7 @@ class Upstream:
         self.connections = 0
         self.gone = 0
         self._permits = trio.Semaphore(0)
+        self._random = random.Random(0)  # noqa: S311  (nothing secret: the same pauses in each run)
 
     def let(self, texts: int = 1) -> None:
         """Let so many texts of held answers go out."""
@@ -181,7 +184,7 @@ class Upstream:
             if script.held:
                 await self._permits.acquire()
             if script.gap_s:
-                await trio.sleep(script.gap_s)
+                await trio.sleep(script.gap_s * (1 + script.uneven * self._random.uniform(-1, 1)))
             if number == script.cut_after:
                 return False
             self.texts_sent.append((trio.current_time(), text))
