@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import trio
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from brewd.agent.answers import KEPT_S, LINGER_S, Answer, Asked
 from brewd.agent.cache import AnswerCache, Key, key_of
 from brewd.agent.calling import Calls, Status, Ticket
 from brewd.agent.context import Context, Rooms
+from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
 from brewd.agent.pieces import Complete, End, Usage
 from brewd.agent.prompt import answer_prompt, version_of
@@ -27,10 +28,6 @@ from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 
 __all__ = ["Agent", "Asked", "Status"]
-
-KEPT_MAX: Final = 4096
-KEPT_USER_MAX: Final = 32
-"""Questions that can be resumed, in all and of one asker. With more, those asked first are forgotten first."""
 
 
 class Agent:
@@ -49,7 +46,7 @@ class Agent:
         self._ids = ids
         self._under_way: dict[Key, Answer] = {}
         self._admissions: dict[Key, trio.Lock] = {}
-        self._kept: dict[str, Asked] = {}
+        self._kept = Kept(self._is_over)
 
     @property
     def status(self) -> Status:
@@ -91,20 +88,21 @@ class Agent:
     def resume(self, query_id: str, user_id: str) -> Asked:
         """A question asked before, until 2 min after its end. Raises `Rejected` (`not_found`), alike for one that never was and for another's."""
         asked = self._kept.get(query_id)
-        if asked is None or asked.user_id != user_id or asked.cancelled or self._is_over(asked):
+        if asked is None or asked.user_id != user_id or asked.cancelled:
             raise Rejected("not_found", "There is no such question of yours, or it is too long ago.")
         return asked
 
     def cancel(self, query_id: str, user_id: str) -> None:
         """The asker wants no more: their pieces end at once, and the call, unless another shares it. Raises as `resume` does; harmless after the end."""
         asked = self.resume(query_id, user_id)
-        del self._kept[query_id]
+        self._kept.pop(query_id)
         asked.cancel()
 
     def forget(self, cafe_id: str, user_ids: Collection[str]) -> None:
         """These people are erased: what they asked is gone from here, and what is answered in their café by now is not answered again. Never blocks."""
-        for query_id in [query_id for query_id, asked in self._kept.items() if asked.user_id in user_ids]:
-            self._kept.pop(query_id).cancel()
+        for asked in self._kept.of(user_ids):
+            self._kept.pop(asked.query_id)
+            asked.cancel()
         for key in [key for key in self._under_way if key.cafe_id == cafe_id]:
             del self._under_way[key]
         self._cache.forget(cafe_id)
@@ -143,8 +141,7 @@ class Agent:
 
     def _asked(self, entry: Entry, answer: Answer) -> Asked:
         asked = Asked(query_id=entry.id, query=entry.query or "", cafe_id=entry.cafe_id, user_id=entry.user_id or "", answer=answer, lost=self._lost)
-        self._kept[asked.query_id] = asked
-        self._sweep(asked.user_id)
+        self._kept.add(asked)
         if answer.end is None:
             self._lost(asked)  # until somebody listens
         return asked
@@ -160,16 +157,6 @@ class Agent:
 
     def _is_over(self, asked: Asked) -> bool:
         return self._clock.monotonic_s() >= asked.answer.ended_s + KEPT_S
-
-    def _sweep(self, user_id: str) -> None:
-        """Forget what can no longer be resumed, and the first of too many."""
-        while self._kept and self._is_over(first := next(iter(self._kept.values()))):
-            del self._kept[first.query_id]
-        own = [query_id for query_id, asked in self._kept.items() if asked.user_id == user_id]
-        for query_id in own[:-KEPT_USER_MAX]:
-            del self._kept[query_id]
-        while len(self._kept) > KEPT_MAX:
-            del self._kept[next(iter(self._kept))]
 
     @asynccontextmanager
     async def _one_at_a_time(self, key: Key) -> AsyncIterator[None]:
