@@ -1,7 +1,8 @@
 """`brewd bench agent`: a café that talks while two hundred of its guests ask its agent, and the same café while they do not.
 
-Both are measured in one run and in turn, by the same generator against the same daemon, so that what the machine does meanwhile falls on
-both alike. The upstream is a local one: what is measured is brewd, not a model.
+And, to tell what either means, the same café while as many people hear as much ordinary talk in other cafés. All three are measured in
+one run and in turn, by the same generator against the same daemon, so that what the machine does meanwhile falls on all alike. The
+upstream is a local one: what is measured is brewd, not a model.
 """
 
 from __future__ import annotations
@@ -12,20 +13,26 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from brewd.cli import output
+from brewd.cli.bench_askers import GAP_S, NICE, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
 from brewd.cli.bench_daemon import BenchError, bench_daemon
 
 ROOM_SOCKETS: Final = 100
 RATE: Final = 100.0
 """Messages a second in the room."""
 
+CHUNKS_PER_S: Final = QUESTIONS * TEXTS / (SPREAD_S + THINKS_S + TEXTS * GAP_S)
+"""What the askers hear, each chunk with those who asked alike: so many messages go to as many rooms of as many people."""
+
 JOIN_LIMIT_S: Final = 30.0
 _SLACK_S: Final = 60.0
 _FIGURES: Final = ("p50_us", "p99_us")
-_HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "ASKED", "RATIO", "ROOM P99 MS QUIET", "ASKED", "RATIO")
+_STATES: Final = ("quiet", "talk", "asked")
+_HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "TALK", "ASKED", "ROOM P99 MS QUIET", "TALK", "ASKED")
 
 Drive = Callable[..., list[list[dict[str, Any]]]]
 
@@ -79,31 +86,40 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
         askers.answer()
         askers.order(seconds=0.1)  # a round that does not count: what is loaded with the first call is not loaded again
         askers.answer()
-        plan = {
-            "targets": [{"port": daemon.port, "pid": daemon.pid, "cafes": [cafe], "tokens": tokens[:ROOM_SOCKETS]}], "rounds": 1,
-            "path": "/ws", "outstanding": 0, "rate": args.rate or RATE,
-            "warm_s": args.warm, "measure_s": args.seconds, "join_limit_s": JOIN_LIMIT_S, "cpu": load_cpu,
-        }  # fmt: skip
+        elsewhere, listeners = daemon.populate(rooms=min(QUESTIONS, args.askers), sockets=args.askers)
+        limit_s = JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S
 
-        def once(asked: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-            if asked:
+        def plan(cafes: list[str], tokens: list[str], rate: float, nice: int) -> dict[str, Any]:
+            return {
+                "targets": [{"port": daemon.port, "pid": daemon.pid, "cafes": cafes, "tokens": tokens}], "rounds": 1,
+                "path": "/ws", "outstanding": 0, "rate": rate,
+                "warm_s": args.warm, "measure_s": args.seconds, "join_limit_s": JOIN_LIMIT_S, "cpu": load_cpu, "nice": nice,
+            }  # fmt: skip
+
+        room = plan([cafe], tokens[:ROOM_SOCKETS], args.rate or RATE, 0)
+        talk = plan(elsewhere, listeners, CHUNKS_PER_S, NICE)
+
+        def once(state: str, pool: ThreadPoolExecutor) -> dict[str, Any]:
+            if state == "asked":
                 askers.order(seconds=args.warm + args.seconds)
-            ((room,),) = drive(plan, limit_s=JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S)
-            return room, askers.answer() if asked else {}
+            talking = pool.submit(drive, talk, limit_s=limit_s) if state == "talk" else None
+            ((found,),) = drive(room, limit_s=limit_s)
+            if talking is not None:
+                talking.result()
+            return {**found, "asking": askers.answer()} if state == "asked" else found
 
         rounds = []
-        for number in range(args.rounds):
-            first = number % 2 == 1  # what comes first changes with every round
-            one, other = once(first), once(not first)
-            (quiet, _), (busy, asking) = (other, one) if first else (one, other)
-            rounds.append({"quiet": quiet, "busy": busy, "asking": asking})
-            output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
+        with ThreadPoolExecutor(1) as pool:
+            for number in range(args.rounds):
+                order = [*_STATES[number % 3 :], *_STATES[: number % 3]]  # what comes first changes with every round
+                rounds.append({state: once(state, pool) for state in order})
+                output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
     return summed_up(rounds, pinned=pinned)
 
 
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
     """`first_us`: from the upstream's first words of an answer to the socket of each asker of it."""
-    askings = [one["asking"] for one in rounds]
+    askings = [one["asked"]["asking"] for one in rounds]
     first_us = sorted(us for asking in askings for us in asking["first_us"])
     at = {name: first_us[min(int(len(first_us) * share), len(first_us) - 1)] if first_us else 0 for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
     return {
@@ -111,30 +127,25 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
         **{name: sum(asking[name] for asking in askings) for name in ("rounds", "asked", "answered", "questions", "calls")},
         "first_us": at,
         "failures": [text for asking in askings for text in asking["failures"]],
-        "room": [
-            {
-                "quiet": {name: one["quiet"][name] for name in _FIGURES},
-                "busy": {name: one["busy"][name] for name in _FIGURES},
-                "ratio": {name: _ratio(one, name) for name in _FIGURES},
-                "server_cpu_percent": {name: one[name]["server_cpu_percent"] for name in ("quiet", "busy")},
-            }
-            for one in rounds
-        ],
+        "room": [{state: {name: one[state][name] for name in (*_FIGURES, "server_cpu_percent")} for state in _STATES} for one in rounds],
+        "median": {state: {name: statistics.median(one[state][name] for one in rounds) for name in _FIGURES} for state in _STATES},
         "ratio": {name: statistics.median(_ratio(one, name) for one in rounds) for name in _FIGURES},
+        "ratio_to_talk": {name: statistics.median(_ratio(one, name, "talk") for one in rounds) for name in _FIGURES},
     }
 
 
 def table(result: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = []
     for number, one in enumerate(result["room"], 1):
-        figures = [text for name in _FIGURES for text in (f"{one['quiet'][name] / 1000:.2f}", f"{one['busy'][name] / 1000:.2f}", f"{one['ratio'][name]:.2f}")]
-        rows.append((number, *figures))
-    rows.append(("median", "", "", f"{result['ratio']['p50_us']:.2f}", "", "", f"{result['ratio']['p99_us']:.2f}"))
+        rows.append((number, *(f"{one[state][name] / 1000:.2f}" for name in _FIGURES for state in _STATES)))
+    rows.append(("median", *(f"{result['median'][state][name] / 1000:.2f}" for name in _FIGURES for state in _STATES)))
     first = result["first_us"]
     said = output.facts(
         [
             ("asked", f"{result['asked']} times in {result['rounds']} rounds, {result['answered']} answered"),
             ("upstream calls", f"{result['calls']} for {result['questions']} different questions"),
+            ("room, asked to quiet", _both(result["ratio"])),
+            ("room, asked to talk", _both(result["ratio_to_talk"])),
             ("first words, upstream to socket", f"p50 {first['p50'] / 1000:.2f} ms, p99 {first['p99'] / 1000:.2f} ms, worst {first['max'] / 1000:.2f} ms"),
         ]
     )
@@ -146,5 +157,9 @@ def fine(result: dict[str, Any]) -> bool:
     return not result["failures"] and result["answered"] == result["asked"] and result["calls"] == result["questions"]
 
 
-def _ratio(one: dict[str, Any], name: str) -> float:
-    return one["busy"][name] / one["quiet"][name] if one["quiet"][name] else 0.0
+def _both(ratio: dict[str, float]) -> str:
+    return f"p50 {ratio['p50_us']:.2f}, p99 {ratio['p99_us']:.2f} (medians of the rounds)"
+
+
+def _ratio(one: dict[str, Any], name: str, to: str = "quiet") -> float:
+    return one["asked"][name] / one[to][name] if one[to][name] else 0.0

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from array import array
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError
@@ -51,6 +51,7 @@ class Plan(TypedDict):
     measure_s: float
     join_limit_s: float
     cpu: int  # core to stay on; -1 = any
+    nice: NotRequired[int]  # how much it gives way to what else is on its core
 
 
 class Load:
@@ -169,6 +170,7 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
     """Carry out one plan in this process. For each round the results of the targets, in the order of the plan."""
     if plan["cpu"] >= 0:
         os.sched_setaffinity(0, {plan["cpu"]})
+    os.nice(plan.get("nice", 0))
     targets = plan["targets"]
     fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"]) for target in targets]
     loads = [Load(fleet, plan, target["cafes"]) for fleet, target in zip(fleets, targets, strict=True)]
