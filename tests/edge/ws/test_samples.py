@@ -26,8 +26,7 @@ def _messages(operation: str) -> list[dict[str, Any]]:
 def test_each_frame_has_an_example_that_is_understood(operation: str) -> None:
     for message in _messages(operation):
         (example,) = message["examples"]
-        frame = msgspec.convert(example["payload"], FRAMES[message["name"]])
-        assert frame.ref == "1"
+        assert isinstance(msgspec.convert(example["payload"], FRAMES[message["name"]]), FRAMES[message["name"]])
 
 
 @pytest.mark.parametrize("operation", ["serverTells", "serverTellsAgent"])
