@@ -151,11 +151,16 @@ class Profile(Section, frozen=True, kw_only=True):
     badge_message: Annotated[Bucket, Meta(description="the same for a customer with a badge")] = Bucket(per_hour=60, burst=60, gap_s=15)
     poke: Annotated[PerDay, Meta(description="0 = none")] = PerDay()
     badge_poke: PerDay = PerDay(per_day=10)
-    agent: Annotated[PerSession, Meta(description="questions to the agent; 0 = none")] = PerSession()
+    agent: Annotated[PerSession, Meta(description="questions to the agent, and gap_s between any two in the café; 0 = none")] = PerSession()
     badge_agent: PerSession = PerSession(per_session=5, gap_s=60)
 
 
-LIVELY: Final = Profile(message=Bucket(per_hour=1800, burst=10, gap_s=1), badge_message=Bucket(per_hour=3600, burst=20, gap_s=1))
+LIVELY: Final = Profile(
+    message=Bucket(per_hour=1800, burst=10, gap_s=1),
+    badge_message=Bucket(per_hour=3600, burst=20, gap_s=1),
+    agent=PerSession(per_session=20, gap_s=2),
+    badge_agent=PerSession(per_session=40, gap_s=1),
+)
 
 NoLimit = Annotated[int, Meta(ge=0)]
 
@@ -204,7 +209,7 @@ class Control(Section, frozen=True, kw_only=True):
 class Observe(Section, frozen=True, kw_only=True):
     log: Annotated[Literal["json", "console"], Meta(description='"json" or "console", on stderr')] = "json"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description='"debug", "info", "warning" or "error"')] = "info"
-    metrics: Annotated[str, Meta(description="host:port that answers Prometheus at /metrics; empty: off")] = ""
+    metrics: Annotated[str, Meta(description="host:port that answers Prometheus at /metrics; empty: off. Of no effect yet, as are the next three")] = ""
     statsd: Annotated[str, Meta(description="host:port of a StatsD server; empty: off")] = ""
     sentry_dsn: Annotated[str, Meta(description="empty: off")] = ""
     otlp: Annotated[str, Meta(description="URL of an OpenTelemetry collector; empty: off")] = ""

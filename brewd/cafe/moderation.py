@@ -239,7 +239,8 @@ def rate_limited(to: int, ref: c.Ref, action: Action, wait_ms: int | None) -> Re
     if wait_ms is None:
         return Refuse(to, ref, "rate_limited", f"No more of this in your stay here: {_ONE[action]}.", {"action": action})
     wait_s = -(-wait_ms // 1000)
-    return Refuse(to, ref, "rate_limited", f"The next {_ONE[action]} may go in {wait_s} s.", {"action": action, "retryAfterMs": wait_ms})
+    detail = f"The agent takes the next question of this café in {wait_s} s." if action == "agent" else f"The next {_ONE[action]} may go in {wait_s} s."
+    return Refuse(to, ref, "rate_limited", detail, {"action": action, "retryAfterMs": wait_ms})
 
 
 _ONE = {"message": "message", "poke": "poke", "agent": "question"}

@@ -34,7 +34,11 @@ def add_parser(subparsers: Any) -> None:
     switch.add_argument("--disabled", dest="enabled", action="store_false", help="it does not")
     change.add_argument("--persona", choices=_PERSONAS, help="how it talks")
     change.add_argument("--custom-text", metavar="TEXT", type=_text_or_stdin, help="how the persona custom talks; - reads it from stdin")
-    change.add_argument("--proactivity", choices=_PROACTIVITY, help="how often it says something by itself")
+    change.add_argument(
+        "--proactivity",
+        choices=_PROACTIVITY,
+        help="how often it says something by itself where two and more are and few talk: at most every 10 minutes (occasional), 5 (active) or 2 (hype)",
+    )
     for period in ("daily", "monthly"):
         change.add_argument(
             f"--{period}-budget-cents", metavar="N", type=_budget, help=f"what it may cost {'a day' if period == 'daily' else 'a month'}; the word none: no end"

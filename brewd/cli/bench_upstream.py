@@ -237,6 +237,11 @@ async def _until_head(stream: trio.SocketStream, buffer: bytearray) -> bytes | N
     return head
 
 
+async def serve(port: int) -> None:
+    """Serve on that port of loopback until it is cancelled: a stand-in for whoever tries the agent without a key."""
+    await trio.serve_tcp(Upstream().serve, port, host="127.0.0.1")
+
+
 @asynccontextmanager
 async def open_upstream(script: Script | None = None) -> AsyncIterator[Upstream]:
     """Serves for the block, on a free port of loopback."""

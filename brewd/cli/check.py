@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warnings(config: Config) -> list[str]:
-    """What is right and may not be meant: an agent without a key, or with a model that ends."""
+    """What is right and may not be meant: an agent without a key or with a model that ends, a place that nothing is sent to."""
     from brewd.agent.key import api_key
     from brewd.agent.upstream import deprecated
 
@@ -60,6 +60,8 @@ def _warnings(config: Config) -> list[str]:
         model = getattr(config.agent, name)
         if (end := deprecated(model)) is not None:
             found.append(f"agent.{name}: {model} is deprecated and ends on {end}; take its successor")
+    unused = [name for name in ("metrics", "statsd", "sentry_dsn", "otlp") if getattr(config.observe, name)]
+    found += [f"observe.{name}: this version of brewd sends nothing there yet" for name in unused]
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from brewd.cafe.limits import DAY_MS, HOUR_MS, Limits, limits_of, overridden
-from brewd.config import LIVELY, Bucket, PerDay, PerSession, Profile
+from brewd.config import LIVELY, Bucket, PerDay, Profile
 from brewd.errors import Rejected
 from brewd.runtime.bucket import Rate, Window
 
@@ -40,7 +40,7 @@ def test_a_message_counts_for_a_whole_stay_since_who_goes_on_sending_never_has_a
 def test_single_values_are_replaced_and_the_others_stay() -> None:
     profile = overridden(LIVELY, {"message": {"per_hour": 40, "gap_s": None}, "badge_poke": {"per_day": 0}})
     assert profile.message == Bucket(per_hour=40, burst=10, gap_s=1)
-    assert (profile.badge_message, profile.badge_poke, profile.agent) == (LIVELY.badge_message, PerDay(per_day=0), PerSession())
+    assert (profile.badge_message, profile.badge_poke, profile.agent) == (LIVELY.badge_message, PerDay(per_day=0), LIVELY.agent)
     assert isinstance(limits_of(profile), Limits)
     assert overridden(LIVELY, {}) == LIVELY
 

@@ -98,3 +98,8 @@ def test_migrate_without_a_postgres(run: Run, file: Path) -> None:
     ran = run("migrate", "-c", str(file))
     assert ran.code == 3
     assert "Postgres does not answer" in ran.err
+
+
+def test_a_place_that_nothing_is_sent_to_yet_is_named(run: Run, file: Path) -> None:
+    file.write_text('[observe]\nmetrics = "127.0.0.1:9100"\n')
+    assert run("check", "-c", str(file), "--json").json["warnings"] == ["observe.metrics: this version of brewd sends nothing there yet"]

@@ -103,7 +103,10 @@ async def test_another_profile_lies_below_the_cafes_own_values(world: World) -> 
     cafe = await world.cafe()
     await world.allowances.set(cafe.id, {"poke": {"per_day": 1}})
     changes = await world.allowances.set(cafe.id, {}, profile="lively")
-    assert {change.name for change in changes} == {f"{kind}.{name}" for kind in ("message", "badge_message") for name in ("per_hour", "burst", "gap_s")}
+    assert {change.name for change in changes} == {
+        *(f"{kind}.{name}" for kind in ("message", "badge_message") for name in ("per_hour", "burst", "gap_s")),
+        *(f"{kind}.{name}" for kind in ("agent", "badge_agent") for name in ("per_session", "gap_s")),
+    }
     assert (await world.allowances.show(cafe.id)).poke == PerDay(per_day=1)
     await world.allowances.set(cafe.id, {}, profile=None)
     assert (await world.cafes.get(cafe.id)).limits_profile is None

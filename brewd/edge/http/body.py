@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
 import msgspec
+from msgspec import inspect
 from quart import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -33,7 +34,7 @@ def decoder(kind: type[Any]) -> Callable[[bytes], Any]:
         try:
             value = decode(body)
         except msgspec.ValidationError as error:
-            _refuse_field(str(error))
+            _refuse_field(str(error), kind)
         except UnicodeDecodeError:
             _refuse("", "The body is not UTF-8.")
         except msgspec.DecodeError as error:
@@ -68,10 +69,10 @@ def query(request: Request, kind: type[Any]) -> Any:
     try:
         return msgspec.convert(plain, kind, strict=False)
     except msgspec.ValidationError as error:
-        _refuse_field(str(error))
+        _refuse_field(str(error), kind)
 
 
-def _refuse_field(sentence: str) -> NoReturn:
+def _refuse_field(sentence: str, kind: type[Any]) -> NoReturn:
     """Raise for msgspec's words, which carry the path: ``Expected `int` - at `$.items[0].quantity` ``."""
     found = _AT.match(sentence)
     what, path = (found["what"], found["path"]) if found else (sentence, "")
@@ -79,7 +80,17 @@ def _refuse_field(sentence: str) -> NoReturn:
     if named:
         what = _SENTENCES[named["what"]]
         path = f"{path}.{named['field']}" if path else named["field"]
+    if what.startswith("Invalid enum value") and (choices := _choices(kind, path)):
+        what = f"{what[:_ECHO_MAX_CHARS]}; it is one of {', '.join(choices)}"
     _refuse(path[:_ECHO_MAX_CHARS], what)
+
+
+def _choices(kind: type[Any], name: str) -> list[str]:
+    """What a field of `kind` may say, if that is a list of words."""
+    info = inspect.type_info(kind)
+    kinds = [field.type for field in info.fields if field.encode_name == name] if isinstance(info, inspect.StructType) else []
+    one_of = [option for each in kinds for option in (each.types if isinstance(each, inspect.UnionType) else (each,))]
+    return [str(value) for option in one_of if isinstance(option, inspect.LiteralType) for value in option.values]
 
 
 def _refuse_nul(value: Any) -> None:

@@ -13,6 +13,7 @@ from brewd import __version__
 from brewd.edge.http.endpoint import Endpoint
 from brewd.edge.http.problem import Problem
 from brewd.edge.refusal import MEDIA_TYPE, title_of
+from brewd.edge.samples import sample
 from brewd.errors import STATUS
 
 _IDS: Final = re.compile(r"<uuid:(\w+)>")
@@ -84,7 +85,8 @@ def _operation(endpoint: Endpoint, schema_of: dict[int, Any], components: dict[s
     elif endpoint.greets:
         operation["security"] = [{}, {"accessToken": []}]
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[id(endpoint.body)]}}}
+        schema = schema_of[id(endpoint.body)]
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema, "example": sample(schema, components)}}}
     return operation
 
 

@@ -91,7 +91,8 @@ def _endpoint(endpoint: Endpoint, openapi: Mapping[str, Any]) -> str:
         if parameter["in"] == "query"
     )
     if endpoint.body is not None:
-        takes += f"<li>body: {_link(endpoint.body)}</li>"
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        takes += f"<li>body: {_link(endpoint.body)}, like <code>{_compact(example)}</code></li>"
     answers = "nothing" if endpoint.answer is None else _link(endpoint.answer)
     codes = " ".join(f'<a href="#{code}"><code>{code}</code></a>' for code in codes_of(endpoint))
     return (
@@ -104,7 +105,7 @@ def _websocket(asyncapi: Mapping[str, Any]) -> str:
     """The frames of the WebSockets both ways, and what each close code asks of a client."""
     messages = "".join(
         f"<details><summary><code>{escape(message['name'])}</code> {escape(message.get('summary', ''))}</summary>"
-        f"<pre>{_pretty(message['payload'])}</pre>{escape(message.get('description', ''))}</details>"
+        f"<pre>{_compact(message['examples'][0]['payload'])}</pre><pre>{_pretty(message['payload'])}</pre>{escape(message.get('description', ''))}</details>"
         for message in asyncapi["components"]["messages"].values()
     )
     schemas = "".join(
@@ -124,6 +125,10 @@ def _websocket(asyncapi: Mapping[str, Any]) -> str:
 def _link(kind: Any) -> str:
     name = escape(kind.__name__)
     return f'<a href="#{name}"><code>{name}</code></a>'
+
+
+def _compact(value: Any) -> str:
+    return escape(msgspec.json.encode(value).decode())
 
 
 def _pretty(schema: Any) -> str:

@@ -73,10 +73,15 @@ class ResumeFrame(_Frame, frozen=True, forbid_unknown_fields=True, tag_field="ev
 Frame = plain.AuthFrame | plain.RefreshFrame | EnterFrame | ExitFrame | QueryFrame | CancelFrame | ResumeFrame
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 
+EVENTS: Final = tuple(str(frame.__struct_config__.tag) for frame in (EnterFrame, ExitFrame, QueryFrame, CancelFrame, ResumeFrame))
+"""What can be said here, and not on `/ws`."""
+
+_UNKNOWN: Final = f"/ws/agent knows {', '.join(EVENTS)}, auth and token:refresh; the room is at /ws"
+
 
 def decode(text: str) -> Frame:
     """The frame, or `BadFrame`."""
-    return plain.decoded(_decoder, text)
+    return plain.decoded(_decoder, text, _UNKNOWN)
 
 
 class QueryAnswer(Struct, frozen=True, rename="camel"):

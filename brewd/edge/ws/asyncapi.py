@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from brewd import __version__
 from brewd.cafe import events as e
+from brewd.edge.samples import sample
 from brewd.edge.ws import agent_frames, plain
 from brewd.edge.ws.hello import Hello
 from brewd.errors import STATUS
@@ -91,10 +92,9 @@ def document(public_url: str, calls: Sequence[Shape]) -> dict[str, Any]:
     kinds = list(dict.fromkeys(kind for channel in channels for kind in (*channel.replies, *channel.told, *channel.answers, Hello)))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     schema_of = dict(zip(kinds, schemas, strict=True))
-    messages: dict[str, Any] = {}
-    for channel in channels:
-        sent, told = _messages(channel, schema_of)
-        messages[channel.name] = (sent, told)
+    messages = {channel.name: _messages(channel, schema_of) for channel in channels}
+    for message in (message for sides in messages.values() for side in sides for message in side.values()):
+        message["examples"] = _examples(message["payload"], components)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "brewd", "version": __version__, "description": _DESCRIPTION},
@@ -117,6 +117,13 @@ def document(public_url: str, calls: Sequence[Shape]) -> dict[str, Any]:
         },
         "x-close-codes": [{"code": code, "meaning": meaning, "reconnect": reconnect} for code, (meaning, reconnect) in CLOSE_CODES.items()],
     }
+
+
+def _examples(payload: Mapping[str, Any], components: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One of each kind that the `data` of the message can be."""
+    data = payload.get("properties", {}).get("data", {})
+    whole = sample(payload, components)
+    return [{"payload": {**whole, "data": sample(kind, components)}} for kind in data.get("anyOf", ())] or [{"payload": whole}]
 
 
 def _operations(channel: _Channel) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from brewd.cafe import commands as c
 from brewd.cafe.directory import Directory
 from brewd.cafe.ref import CafeRef, State
-from brewd.edge.ws import peer, plain
+from brewd.edge.ws import agent_frames, peer, plain
 from brewd.errors import Rejected, StoreError
 from brewd.people.tokens import Identity
 from brewd.store.messages import Messages
@@ -66,7 +66,7 @@ class WebSocket(peer.Peer):
         self._to = self._ref.attach(self.outbox, who)
 
     def _decode(self, text: str) -> plain.Frame | plain.CallFrame:
-        return plain.decode(text, self._parts.calls)
+        return plain.decode(text, self._parts.calls, agent_frames.EVENTS)
 
     def _handle(self, frame: plain.Frame | plain.CallFrame) -> Awaitable[None] | None:
         """Do what the frame says; something to wait for where that needs Postgres. Raises `Rejected`."""

@@ -19,6 +19,7 @@ from brewd.errors import Rejected
 _TEXT_FIN = 0x81
 _LEN_16 = 126
 _LEN_64 = 127
+_ECHO_MAX_CHARS = 66
 
 encode = msgspec.json.Encoder().encode
 
@@ -145,12 +146,13 @@ class BadFrame(Rejected):
     """A frame that was not understood; `ref` is what its answer should carry."""
 
     def __init__(self, path: str, problem: str, ref: Ref = None) -> None:
-        super().__init__("invalid_request", "The frame was not understood.", errors=[{"path": path, "detail": problem}])
+        where = "" if path == "$" else f"{path}: "
+        super().__init__("invalid_request", f"The frame was not understood: {where}{problem}", errors=[{"path": path, "detail": problem}])
         self.ref = ref
 
 
-def decode(text: str, calls: Container[str] = ()) -> Frame | CallFrame:
-    """The frame, or `BadFrame`. `calls`: names of events that are calls."""
+def decode(text: str, calls: Container[str] = (), agent: Container[str] = ()) -> Frame | CallFrame:
+    """The frame, or `BadFrame`. `calls`: names of events that are calls; `agent`: of those that belong to the other socket."""
     try:
         try:
             return _decoder.decode(text)
@@ -160,21 +162,26 @@ def decode(text: str, calls: Container[str] = ()) -> Frame | CallFrame:
                 raise
             return _call_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _bad(error, text) from None
+        event = _mark(text).event
+        there = isinstance(event, str) and event in agent
+        raise _bad(error, text, "this event belongs to /ws/agent" if there else "there is no such event on /ws; /docs lists those there are") from None
 
 
-def decoded(decoder: msgspec.json.Decoder[F], text: str) -> F:
-    """A frame of another set than this one, or `BadFrame`."""
+def decoded(decoder: msgspec.json.Decoder[F], text: str, unknown: str) -> F:
+    """A frame of another set than this one, or `BadFrame`; `unknown` is what is wrong with an event that is not in the set."""
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _bad(error, text) from None
+        raise _bad(error, text, unknown) from None
 
 
-def _bad(error: Exception, text: str) -> BadFrame:
+def _bad(error: Exception, text: str, unknown: str) -> BadFrame:
     if isinstance(error, msgspec.ValidationError):
         problem, _, path = str(error).partition(" - at `$")
-        return BadFrame(path.rstrip("`").lstrip(".") or "$", problem, ref_of(text))
+        path = path.rstrip("`").lstrip(".") or "$"
+        if path == "event" and problem.startswith("Invalid value"):
+            problem = f"{unknown}: {problem.removeprefix('Invalid value ')[:_ECHO_MAX_CHARS]}"
+        return BadFrame(path, problem, ref_of(text))
     return BadFrame("$", "JSON is nested too deeply" if isinstance(error, RecursionError) else str(error))
 
 

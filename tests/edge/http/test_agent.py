@@ -59,6 +59,11 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(site: Site, pa
     assert (await site.get(path, token=token)).json == before.json
 
 
+async def test_an_unknown_word_is_answered_with_those_there_are(site: Site, path: str) -> None:
+    answer = await put(site, path, await moderator(site, path), {"proactivity": "loud"})
+    assert answer.json["detail"] == "proactivity: Invalid enum value 'loud'; it is one of active, hype, occasional, silent"
+
+
 async def test_it_is_for_moderators_of_that_cafe(site: Site, path: str) -> None:
     elsewhere = f"/api/cafes/{(await site.world.cafe(name='Elsewhere')).id}/agent"
     token = await moderator(site, path)
