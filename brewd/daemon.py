@@ -288,7 +288,8 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     agent.proactive.listeners.append(watchers.tell)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes, agent=agent,
+        decisions=ledger, send_away=sockets.close_user, badges=badges, pokes=social.pokes, agent=agent,
+        retention_days=room.retention_days, numbers_days=config.data.numbers_days,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(

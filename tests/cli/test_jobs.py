@@ -13,6 +13,7 @@ from tests.cli.test_live import NOBODY, post
 Brewd = Callable[..., Ran]
 NAMES = (
     "expireUsers", "aggregateAnalytics", "expireBadges", "calculateBadges", "expirePokes", "proactiveMessages", "expireAgentQueries", "purgeMessages",
+    "purgeNumbers",
 )  # fmt: skip
 
 
