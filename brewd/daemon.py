@@ -74,6 +74,7 @@ from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
 from brewd.store.stores import ENDLESS_RESTART, Stores, migrated, open_stores
+from brewd.store.where import where
 
 log = get_logger("brewd")
 
@@ -203,7 +204,7 @@ async def _serve(
     from brewd.edge.http.server import HttpServer
 
     config, clock, root = ground.config, ground.clock, ground.root
-    await migrated(stores.postgres, clock)
+    await migrated(stores.postgres, clock, where(config))
     people = await open_people(config, pg=stores.postgres, clock=clock, ids=ground.ids)
     guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
