@@ -82,6 +82,7 @@ class Server(Section, frozen=True, kw_only=True):
 
 class Data(Section, frozen=True, kw_only=True):
     dir: Annotated[str, Meta(description="embedded servers, keys, control socket; relative to this file")] = "~/.local/share/brewd"
+    numbers_days: Annotated[int, Meta(ge=62, le=36500, description="hourly numbers, and what each question cost, are kept for so long; at least 62")] = 400
 
     @property
     def path(self) -> Path:

@@ -74,6 +74,7 @@ from brewd.store.embedded import data_lock
 from brewd.store.journal import Journal
 from brewd.store.mirror import Mirror
 from brewd.store.stores import ENDLESS_RESTART, Stores, migrated, open_stores
+from brewd.store.where import where
 
 log = get_logger("brewd")
 
@@ -203,7 +204,7 @@ async def _serve(
     from brewd.edge.http.server import HttpServer
 
     config, clock, root = ground.config, ground.clock, ground.root
-    await migrated(stores.postgres, clock)
+    await migrated(stores.postgres, clock, where(config))
     people = await open_people(config, pg=stores.postgres, clock=clock, ids=ground.ids)
     guard = await open_guard(config.limits.edge, clock=clock, cafes=people.cafes)
     sockets = Sockets(clock, per_user=config.limits.edge.sockets_per_user)
@@ -288,7 +289,8 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     agent.proactive.listeners.append(watchers.tell)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
-        decisions=ledger, send_away=sockets.close_user, retention_days=room.retention_days, badges=badges, pokes=social.pokes, agent=agent,
+        decisions=ledger, send_away=sockets.close_user, badges=badges, pokes=social.pokes, agent=agent,
+        retention_days=room.retention_days, numbers_days=config.data.numbers_days,
     )  # fmt: skip
     root.spawn("jobs", keeping.scheduler.run, restart=ENDLESS_RESTART)
     return _Rooms(

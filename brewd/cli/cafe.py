@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         answer = options.call(args, "cafe.list")
         rows = [(cafe["id"], cafe["name"], cafe["state"], cafe["members"], cafe["sockets"], cafe["crashes"]) for cafe in answer["cafes"]]
-        output.emit(args, answer, output.table(("ID", "NAME", "STATE", "PEOPLE", "SOCKETS", "CRASHES"), rows))
+        output.listing(args, answer, ("ID", "NAME", "STATE", "PEOPLE", "SOCKETS", "CRASHES"), rows, "no cafés yet; brewd cafe add makes one")
         return output.OK
     answer = _ask(args)
     cafe = answer["cafe"]
@@ -106,7 +106,8 @@ def _analytics(args: argparse.Namespace) -> int:
     answer = options.call(args, "cafe.analytics", cafeId=args.cafe, hours=args.hours)
     names = ("hour", "messages", "authors", "joins", "pokes", "matches", "agentQueries")
     rows = [tuple(row[name] for name in names) for row in answer["rows"]]
-    output.emit(args, answer, output.table(("HOUR", "MESSAGES", "AUTHORS", "JOINS", "POKES", "MATCHES", "QUESTIONS"), rows))
+    headers = ("HOUR", "MESSAGES", "AUTHORS", "JOINS", "POKES", "MATCHES", "QUESTIONS")
+    output.listing(args, answer, headers, rows, f"nothing in the last {args.hours} hours yet; an hour is counted when it is over")
     return output.OK
 
 

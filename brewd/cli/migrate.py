@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from brewd.errors import StoreError
     from brewd.store.embedded import EmbeddedError
     from brewd.store.migrate import MigrationError
+    from brewd.store.where import where
 
     config = options.read_config(args.config)
     try:
@@ -36,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     except (MigrationError, EmbeddedError) as error:
         raise Exit(output.FAILED, str(error)) from None
     except StoreError as error:
-        raise Exit(output.UNREACHABLE, f"Postgres does not answer: {error}") from None
+        raise Exit(output.UNREACHABLE, f"Postgres does not answer ({where(config)}): {error}") from None
     output.emit(args, {"pending" if args.dry_run else "applied": names}, "\n".join(names))
-    if not names:
-        output.say("the database is up to date")
+    state = f"{len(names)} {'missing' if args.dry_run else 'applied'}" if names else "the database is up to date"
+    output.say(f"{where(config)}: {state}")
     return output.OK
 
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     answer = options.call(args, "moderation.log", cafeId=args.cafe, user=args.user, limit=args.limit, before=args.before)
     actions = answer["actions"]
     rows = [(one["createdAt"], one["action"], one["username"], one["staffName"] or one["rule"] or "brewd", one["until"], one["reason"]) for one in actions]
-    output.emit(args, answer, output.table(("AT", "ACTION", "USER", "BY", "UNTIL", "REASON"), rows))
+    output.listing(args, answer, ("AT", "ACTION", "USER", "BY", "UNTIL", "REASON"), rows, "nothing in the log yet")
     if answer["hasMore"]:
         output.say(f"older ones follow: --before {actions[-1]['id']}")
     return output.OK

@@ -104,20 +104,30 @@ def connect(args: argparse.Namespace) -> ControlClient:
         raise Exit(output.TIMED_OUT, str(error)) from None
 
 
-_FIELD = re.compile(r"^([a-z]+(?:[A-Z][a-z]*)*): ")
+_FIELD = re.compile(r"^([a-z][A-Za-z_]*)(?=: |\[\d+\])")
 _TYPED = {
     "durationS": "--for", "cafeId": "--cafe", "reason": "--reason", "count": "--count", "limit": "--limit", "before": "--before", "name": "--name",
     "role": "--role", "address": "--address", "wifiSsid": "--wifi-ssid", "latitude": "--latitude", "longitude": "--longitude",
-    "radiusMeters": "--radius-meters", "cidrs": "--cidr", "timezone": "--timezone", "joinPolicy": "--join-policy", "profile": "--profile",
+    "radiusMeters": "--radius-meters", "cidrs": "--cidr", "timezone": "--timezone", "joinPolicy": "--policy", "profile": "--profile",
+    "limitsProfile": "--profile", "retentionDays": "--retention-days", "menu": "--menu", "hours": "--hours", "persona": "--persona",
+    "customText": "--custom-text", "proactivity": "--proactivity", "dailyBudgetCents": "--daily-budget-cents",
+    "monthlyBudgetCents": "--monthly-budget-cents", "action": "--action", "password": "the password", "content": "TEXT", "key": "the key",
     "userId": "USER", "user": "USER", "staffId": "ID", "messageId": "ID",
 }  # fmt: skip
 """The daemon's fields as they are typed here."""
 
 
 def _as_typed(method: str, detail: str) -> str:
-    """A refusal that begins with the field at fault, with that spelled as it was given."""
+    """A refusal that begins with the field at fault, with that spelled as it was given: as the daemon's API has it, or its tables."""
+    if method.startswith("limits."):
+        detail = detail.removeprefix("limits.")
     typed = {**_TYPED, "cafeId": "ID"} if method.startswith("cafe.") else _TYPED
-    return _FIELD.sub(lambda field: f"{typed.get(field[1], field[1])}: ", detail)
+    return _FIELD.sub(lambda field: typed.get(_camel(field[1]), field[1]), detail)
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
 
 
 def ask(client: ControlClient, method: str, /, **params: Any) -> Any:

@@ -50,6 +50,18 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
+def listing(args: Namespace, raw: Any, headers: Sequence[str], rows: Sequence[Sequence[object]], nothing: str) -> None:
+    """A table on stdout; with no rows there is none, and `nothing` says so on stderr. As JSON, `raw` whatever there is."""
+    emit(args, raw, table(headers, rows) if rows else "")
+    if not rows and not args.json:
+        say(nothing)
+
+
+def words(name: str) -> str:
+    """`badgeStatus` → `badge status`: a name of the API as people read it."""
+    return "".join(f" {sign.lower()}" if sign.isupper() else sign for sign in name)
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """One `name  value` a line; what is None or empty is left out."""
     shown = [(name, value) for name, value in pairs if value not in (None, "", [], {})]

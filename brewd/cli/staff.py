@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         answer = options.call(args, "staff.list", cafeId=args.cafe)
         rows = [(one["id"], one["name"], one["role"], one["cafeId"], "disabled" if one["disabledAt"] else "") for one in answer["staff"]]
-        output.emit(args, answer, output.table(("ID", "NAME", "ROLE", "CAFE", ""), rows))
+        output.listing(args, answer, ("ID", "NAME", "ROLE", "CAFE", ""), rows, "no staff yet; brewd staff add makes an account")
         return output.OK
     if args.action == "add":
         password = _password(args)

@@ -32,9 +32,10 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--count", metavar="N", type=_count, default=1, help=f"how many, at most {_COUNT_MAX:,} (default 1)")
     verbs.add_parser("list", parents=client, help="list the live ones of a café").add_argument("--cafe", metavar="ID", required=True)
     show = verbs.add_parser("show", parents=client, help="show one, and whether they are muted or banned")
-    show.add_argument("user", metavar="USER", help="id; or, with --cafe, their name there")
-    show.add_argument("--cafe", metavar="ID")
-    verbs.add_parser("expire", parents=client, help="end one's time now").add_argument("user", metavar="ID")
+    expire = verbs.add_parser("expire", parents=client, help="end one's time now")
+    for one in (show, expire):
+        one.add_argument("user", metavar="USER", help="id; or, with --cafe, their name there")
+        one.add_argument("--cafe", metavar="ID")
     erase = verbs.add_parser(
         "erase", parents=[*client, options.cafe_option()], help="erase everything about one, at once",
         description="Erase everything about one, at once, and print what was removed where. What they said stays for as long as messages are kept, as nobody's.",
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         answer = options.call(args, "user.list", cafeId=args.cafe)
         rows = [(user["id"], user["username"], user["badgeStatus"], user["expiresAt"]) for user in answer["users"]]
-        output.emit(args, answer, output.table(("ID", "NAME", "BADGE", "UNTIL"), rows))
+        output.listing(args, answer, ("ID", "NAME", "BADGE", "UNTIL"), rows, "no customers there yet")
         return output.OK
     if args.action == "erase":
         answer = options.call(args, "user.erase", cafeId=args.cafe, user=args.user)
@@ -70,21 +71,18 @@ def run(args: argparse.Namespace) -> int:
         return output.OK
     if args.action in _ORDERS:
         return _order(args)
-    if args.action == "show":
-        return _show(args)
-    answer = options.call(args, f"user.{args.action}", userId=args.user)
-    output.emit(args, answer, output.facts(answer["user"].items()))
-    return output.OK
+    return _one(args)
 
 
-def _show(args: argparse.Namespace) -> int:
+def _one(args: argparse.Namespace) -> int:
+    """Show one, or end their time: by id, or by name in a café."""
     if args.cafe is None and not _is_id(args.user):
         raise Exit(output.USAGE, f"{args.user!r} is no id; a name is looked for in the café that --cafe says")
     asked = {"userId": args.user} if args.cafe is None else {"cafeId": args.cafe, "user": args.user}
-    answer = options.call(args, "user.show", **asked)
+    answer = options.call(args, f"user.{args.action}", **asked)
     user = answer["user"]
-    held = {name: user[name] and f"until {user[name]['until']}{user[name]['reason'] and ': '}{user[name]['reason']}" for name in ("mute", "ban")}
-    output.emit(args, answer, output.facts({**user, **held}.items()))
+    held = {name: f"until {one['until']}{one['reason'] and ': '}{one['reason']}" for name in ("mute", "ban") if (one := user.get(name))}
+    output.emit(args, answer, output.facts((output.words(name), value) for name, value in {**user, **held}.items()))
     return output.OK
 
 
@@ -102,7 +100,7 @@ def _order(args: argparse.Namespace) -> int:
     lasting = {"durationS": args.duration_s} if args.action in _DEFAULT else {}
     answer = options.call(args, f"user.{args.action}", cafeId=args.cafe, user=args.user, reason=args.reason, **lasting)
     done = answer["action"]
-    output.emit(args, answer, output.facts((name, done[name]) for name in ("action", "userId", "username", "until", "reason")))
+    output.emit(args, answer, output.facts((output.words(name), done[name]) for name in ("action", "userId", "username", "until", "reason")))
     if not answer["changed"]:
         output.say(f"{done['username']} {_UNCHANGED[args.action]}")
     return output.OK

@@ -14,7 +14,7 @@ from brewd.people.analytics import Analytics
 from brewd.people.badges import Badges
 from brewd.people.erasure import Erasure, SendAway
 from brewd.people.expiry import Expiry
-from brewd.people.retention import Retention
+from brewd.people.retention import Numbers, Retention
 from brewd.people.sessions import Sessions
 from brewd.people.standings import Decisions
 from brewd.runtime.clock import Clock
@@ -43,6 +43,7 @@ def housekeeping(
     decisions: Decisions,
     send_away: SendAway,
     retention_days: int,
+    numbers_days: int,
     badges: Badges,
     pokes: Pokes,
     agent: AgentParts,
@@ -63,6 +64,7 @@ def housekeeping(
         Job("proactiveMessages", "*/2 * * * *", _counted("messages", agent.proactive.round), deadline_s=110.0),
         Job("expireAgentQueries", "10 * * * *", _counted("queries", agent.log.expire)),
         Job("purgeMessages", "30 3 * * *", retention.run),
+        Job("purgeNumbers", "45 3 * * *", Numbers(pg=pg, clock=clock, days=numbers_days).run),
     )
     return Housekeeping(Scheduler(jobs=jobs, pg=pg, clock=clock, ids=ids), erasure, analytics)
 

@@ -138,7 +138,7 @@ class Cafes:
         _check_place(changed)
         _check_timezone(changed.timezone)
         if changed.retention_days is not None and not 1 <= changed.retention_days <= RETENTION_MAX_DAYS:
-            raise invalid("retention_days", f"must be between 1 and {RETENTION_MAX_DAYS:,} days, or null for what the config says")
+            raise invalid("retention_days", f"must be between 1 and {RETENTION_MAX_DAYS:,} days, or nothing, for what the config says")
         profiles = self._limits().profiles
         if changed.limits_profile is not None and changed.limits_profile not in profiles:
             raise invalid("limits_profile", f"there is no profile {changed.limits_profile!r}; there are {', '.join(sorted(profiles))}")

@@ -1,4 +1,8 @@
-"""Retention: messages that are older than their café keeps them are deleted, in Postgres and in the memory of its room."""
+"""Retention: what is older than it is kept is deleted.
+
+Messages, as long as their café says, in Postgres and in the memory of its room; and numbers that name nobody: what happened in an hour, what a
+question cost.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from brewd.store.postgres import Postgres
 
 ROWS_MAX: Final = 500
 REST_S: Final = 0.01
+DAY_MS: Final = 86_400_000
 
 
 class Rooms(Protocol):
@@ -39,3 +44,24 @@ class Retention:
                 await trio.sleep(self._rest_s)
             self._rooms.order(row["id"], Discard(rfc3339(as_ms(row["before"]))))
         return {"cafes": len(due), "messages": total}
+
+
+class Numbers:
+    """The body of the job. `days`: how long hours and questions are kept, in every café; `rest_s`: a pause after each transaction."""
+
+    def __init__(self, *, pg: Postgres, clock: Clock, days: int, rest_s: float = REST_S) -> None:
+        self._pg = pg
+        self._clock = clock
+        self._days = days
+        self._rest_s = rest_s
+
+    async def run(self) -> Mapping[str, int]:
+        """A few rows in each transaction. Raises `StoreError`; what was done by then is done."""
+        return {"hours": await self._purged("purge_cafe_analytics"), "queries": await self._purged("purge_agent_queries")}
+
+    async def _purged(self, name: str) -> int:
+        before, total = as_datetime(self._clock.now_ms() - self._days * DAY_MS), 0
+        while deleted := await self._pg.count(name, before, ROWS_MAX):
+            total += deleted
+            await trio.sleep(self._rest_s)
+        return total

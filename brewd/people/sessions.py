@@ -95,6 +95,12 @@ class Sessions:
         badge = self.holders.badge(identity.user_id, identity.badge)
         return identity if badge == identity.badge else replace(identity, badge=badge)
 
+    def barred(self, token: str) -> Identity | None:
+        """Whose access token this is, when they are banned and it would count otherwise; None for any other. Raises `Rejected` for what is not ours."""
+        identity = self._tokens.verify_access(token)
+        over = self._is_over(identity.user_id) or identity.session_id in self._revoked
+        return identity if self._is_banned(identity.user_id) and not over else None
+
     def is_out(self, user_id: str) -> bool:
         """Whether no token of this user counts now: their time was ended, or they are banned."""
         return self._is_over(user_id) or self._is_banned(user_id)

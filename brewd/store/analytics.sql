@@ -59,3 +59,11 @@ DELETE FROM message WHERE cafe_id = $1 AND seq = ANY(ARRAY(
         SELECT f.seq, bool_and(f.created_at < $2) OVER (ORDER BY f.seq) AS old
         FROM (SELECT m.seq, m.created_at FROM message m WHERE m.cafe_id = $1 ORDER BY m.seq LIMIT $3) f
     ) g WHERE g.old));
+
+-- name: purge_cafe_analytics
+-- Hours before $1, at most $2.
+DELETE FROM cafe_analytics WHERE (cafe_id, hour) IN (SELECT f.cafe_id, f.hour FROM cafe_analytics f WHERE f.hour < $1 ORDER BY f.hour LIMIT $2);
+
+-- name: purge_agent_queries
+-- What was asked, and what it cost, before $1; at most $2.
+DELETE FROM agent_queries WHERE id = ANY(ARRAY(SELECT f.id FROM agent_queries f WHERE f.at < $1 ORDER BY f.at LIMIT $2));

@@ -16,7 +16,7 @@ DELETE FROM limit_use WHERE id = ANY(ARRAY(SELECT f.id FROM limit_use f WHERE f.
 
 -- name: erase_user_moderation_actions
 -- That it was done, by whom and why stays; whom it was done to does not, nor which messages are theirs. A ban or a mute goes on by the patron.
-UPDATE moderation_actions m SET user_id = gen_random_uuid(), username = 'guest',
+UPDATE moderation_actions m SET user_id = gen_random_uuid(), username = 'guest', erased = true,
     reason = replace(replace(replace(m.reason, m.username, 'guest'), lower(m.username), 'guest'), m.user_id::text, 'guest'),
     patron_id = CASE WHEN m.action IN ('ban', 'unban', 'mute', 'unmute') THEN m.patron_id END
 WHERE m.id = ANY(ARRAY(SELECT f.id FROM moderation_actions f WHERE f.user_id = ANY($1::uuid[]) LIMIT $2::integer));
@@ -110,7 +110,7 @@ SELECT id::text FROM patron WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2;
 -- name: moderated_over
 -- Users the log names who are gone, and of whom no ban and no mute is in force any more.
 SELECT DISTINCT m.user_id::text AS id FROM moderation_actions m
-WHERE m.username <> 'guest' AND NOT EXISTS (SELECT FROM customer c WHERE c.id = m.user_id)
+WHERE NOT m.erased AND NOT EXISTS (SELECT FROM customer c WHERE c.id = m.user_id)
     AND NOT EXISTS (
         SELECT FROM moderation_actions f WHERE f.user_id = m.user_id AND f.action IN ('ban', 'mute') AND f.until_at > $1
             AND NOT EXISTS (

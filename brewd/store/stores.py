@@ -82,14 +82,14 @@ async def _embedded(config: Config, root: Supervisor, meanwhile: Callable[[], Aw
             await server.stop()
 
 
-async def migrated(postgres: Postgres, clock: Clock) -> None:
-    """Bring the schema up to date, waiting for a Postgres that is not there yet. Raises `MigrationError`."""
+async def migrated(postgres: Postgres, clock: Clock, place: str) -> None:
+    """Bring the schema up to date, waiting for a Postgres that is not there yet; `place` is where, for the log. Raises `MigrationError`."""
     while True:
         try:
             for name in await migrate(postgres, migrations_dir(), clock):
                 log.info("migrated", name=name)
         except StoreError as error:
-            log.warning("waiting_for_postgres", error=str(error))
+            log.warning("waiting_for_postgres", where=place, error=str(error))
             await trio.sleep(RETRY_S)
         else:
             return

@@ -47,7 +47,7 @@ def test_what_makes_no_sense_is_said(brewd: Brewd, cafe: str) -> None:
         (("set", "--cafe", cafe, "--persona", "pirate"), 2, "bartender"),
         (("set", "--cafe", cafe, "--daily-budget-cents", "-1"), 2, "daily-budget-cents"),
         (("set", "--cafe", cafe, "--daily-budget-cents", "1.5"), 2, "none"),
-        (("set", "--cafe", cafe, "--persona", "custom", "--custom-text", ""), 2, "customText"),
+        (("set", "--cafe", cafe, "--persona", "custom", "--custom-text", ""), 2, "--custom-text: "),
         (("set", "--cafe", NOBODY, "--enabled"), 4, "no such café"),
         (("show", "--cafe", NOBODY), 4, "no such café"),
     ):

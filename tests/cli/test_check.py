@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+import trio
 
+from brewd.config import Config, Data, Postgres
+from brewd.runtime.bridge import Bridge
+from brewd.runtime.clock import Clock
 from brewd.store.migrate import migrations_dir
+from brewd.store.postgres import open_postgres
+from brewd.store.stores import migrated
+from brewd.store.where import where
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -81,7 +89,8 @@ def test_the_stores_are_not_there(run: Run, file: Path) -> None:
 
 def test_migrate_finds_nothing_to_do(run: Run, file: Path, postgres_dsn: str) -> None:
     file.write_text(f'[postgres]\nurl = "{postgres_dsn}"\n')
-    assert run("migrate", "-c", str(file)) == (0, "", "the database is up to date\n")
+    ran = run("migrate", "-c", str(file))
+    assert (ran.code, ran.out, ran.err.endswith(": the database is up to date\n")) == (0, "", True)
     assert run("migrate", "-c", str(file), "--dry-run", "--json").json == {"pending": []}
 
 
@@ -97,7 +106,38 @@ def test_migrate_without_a_postgres(run: Run, file: Path) -> None:
     file.write_text('[postgres]\nurl = "postgresql://127.0.0.1:1/x"\n')
     ran = run("migrate", "-c", str(file))
     assert ran.code == 3
-    assert "Postgres does not answer" in ran.err
+    assert "Postgres does not answer (postgresql://127.0.0.1:1/x): " in ran.err
+
+
+def test_migrate_says_which_database_it_looked_at(run: Run, file: Path, empty_dsn: str) -> None:
+    file.write_text(f'[postgres]\nurl = "{empty_dsn}&password=sesame"\n')
+    ran = run("migrate", "-c", str(file), "--dry-run")
+    name, (_, host) = empty_dsn.partition("?")[0].rpartition("/")[2], empty_dsn.split("host=")
+    assert (f"/{name}?host={unquote(host.partition('&')[0])}: " in ran.err, ran.err.endswith(" missing\n"), "sesame" in ran.err) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://ann:sesame@db.example:5432/brewd?sslmode=require&password=sesame", "postgresql://db.example:5432/brewd"),
+        ("postgresql://ann:ses@me/sesame@db.example/brewd", "postgresql://db.example/brewd"),
+        ("postgresql://ann:sesame?sesame@db.example/brewd", "postgres.url"),
+        ("postgresql:///brewd?user=ann&password=ses@me&host=/run/pg", "postgresql:///brewd?host=/run/pg"),
+        ("postgresql://[::1]:5432/brewd", "postgresql://[::1]:5432/brewd"),
+        ("embedded", "the embedded Postgres in /srv/a"),
+    ],
+)
+def test_where_a_database_is_has_no_password(url: str, place: str) -> None:
+    assert where(Config(postgres=Postgres(url=url), data=Data(dir="/srv/a"))) == place
+
+
+async def test_who_waits_for_postgres_says_where(bridge: Bridge, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_postgres(bridge, dsn="postgresql://127.0.0.1:1/x", pool_max=1) as nobody:
+        with trio.move_on_after(0.2):
+            await migrated(nobody, clock, "postgresql://127.0.0.1:1/x")
+    said = "".join(capsys.readouterr())
+    assert "waiting_for_postgres" in said
+    assert "postgresql://127.0.0.1:1/x" in said
 
 
 def test_a_place_that_nothing_is_sent_to_yet_is_named(run: Run, file: Path) -> None:

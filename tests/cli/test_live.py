@@ -176,6 +176,45 @@ def test_users(brewd: Brewd, cafe: str) -> None:
     assert brewd("user", "add", "--cafe", cafe).out.count("\t") == 2
 
 
+def test_a_name_will_do_where_an_id_does(brewd: Brewd, cafe: str) -> None:
+    (user,) = brewd("user", "add", "--cafe", cafe, "--json").json["users"]
+    other = brewd("cafe", "add", "--name", "Elsewhere", "--json").json["cafe"]["id"]
+    assert brewd("user", "expire", user["username"]).err == f"brewd: {user['username']!r} is no id; a name is looked for in the café that --cafe says\n"
+    assert brewd("user", "expire", user["id"], "--cafe", other).code == 4
+    ended = brewd("user", "expire", user["username"].lower(), "--cafe", cafe)
+    assert (ended.code, "ended at" in ended.out, "endedAt" in ended.out) == (0, True, False)
+
+
+def test_where_there_is_nothing_a_sentence_says_so(brewd: Brewd) -> None:
+    cafe = brewd("cafe", "add", "--name", "Empty", "--json").json["cafe"]["id"]
+    for argv, name, words in (
+        (("user", "list", "--cafe", cafe), "users", "no customers there yet"),
+        (("staff", "list", "--cafe", cafe), "staff", "no staff yet"),
+        (("cafe", "analytics", cafe), "rows", "nothing in the last 24 hours yet"),
+        (("moderation", "log", "--cafe", cafe), "actions", "nothing in the log yet"),
+    ):
+        ran = brewd(*argv)
+        assert (ran.code, ran.out, ran.err.startswith(words)) == (0, "", True), ran
+        as_json = brewd(*argv, "--json")
+        assert (as_json.json[name], as_json.err) == ([], "")
+
+
+def test_what_is_wrong_is_named_as_it_was_typed(brewd: Brewd, cafe: str) -> None:
+    for argv, words in (
+        (("cafe", "set", cafe, "--profile", "x"), "--profile: there is no profile 'x'"),
+        (("cafe", "set", cafe, "--retention-days", "0"), "--retention-days: must be between"),
+        (("cafe", "set", cafe, "--radius-meters", "0"), "--radius-meters: must be"),
+        (("cafe", "set", cafe, "--wifi-ssid", "x" * 65), "--wifi-ssid: must have"),
+        (("cafe", "analytics", cafe, "--hours", "0"), "--hours: must be"),
+        (("limits", "set", "--cafe", cafe, "--profile", "x"), "--profile: there is no profile 'x'"),
+        (("limits", "set", "--cafe", cafe, "message.per_hour=0"), "message.per_hour: "),
+        (("agent", "set", "--cafe", cafe, "--custom-text", "x" * 100_000), "--custom-text: "),
+        (("agent", "set", "--cafe", cafe, "--daily-budget-cents", "9" * 18), "--daily-budget-cents: "),
+    ):
+        ran = brewd(*argv)
+        assert (ran.code, ran.err.startswith(f"brewd: {words}")) == (2, True), ran
+
+
 def test_the_running_config(brewd: Brewd, dev: Dev) -> None:
     assert f'dir = "{dev.demo["dataDir"]}"' in brewd("config", "show", "--running").out
 

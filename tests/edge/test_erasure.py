@@ -97,6 +97,26 @@ async def test_a_guest_who_wants_to_be_forgotten_is(house: House, cafe: Cafe, pg
     assert (await house.api("DELETE", "/api/users/me", by=ann)).json["code"] == "user_expired"
 
 
+async def test_a_guest_who_is_banned_can_still_be_forgotten_and_nothing_else(house: House, cafe: Cafe, pg: Postgres, redis: Redis) -> None:
+    (ann, ann_joined), (bob, _) = await joined(house, cafe, "r-1"), await joined(house, cafe, "r-2")
+    moderator = house.staff(cafe, "moderator")
+    for person in (ann, bob):
+        assert (await house.api("POST", "/api/moderation/ban", {"userId": person.id, "reason": "loud"}, by=moderator)).status == 200
+    assert (await house.api("POST", "/api/auth/logout", by=ann)).json["code"] == "banned"
+    assert (await house.api("GET", "/api/users/me", by=ann)).json["code"] == "banned"
+    house.parts.sessions._revoked[house.tokens.verify_access(bob.token).session_id] = house.parts.clock.now_ms() + 60_000
+    assert (await house.api("DELETE", "/api/users/me", by=bob)).json["code"] == "unauthorized"  # whoever has a token that was revoked
+
+    answer = await house.api("DELETE", "/api/users/me", by=ann)
+    assert answer.status == 204
+    assert json.loads(answer.headers["erasure-receipt"])["tables"]["moderation_actions"] == 1
+    await nothing_left(house, pg, redis, ann)
+    assert (await house.api("DELETE", "/api/users/me", by=ann)).json["code"] == "user_expired"
+    printed = await house.parts.receipts.issue(cafe.id, "r-3")
+    body = {"cafeId": cafe.id, "username": printed.username, "joinToken": printed.join_token, "patronKey": ann_joined["patronKey"]}
+    assert (await house.api("POST", "/api/auth/join", body)).json["code"] == "banned"
+
+
 async def test_what_is_on_its_way_when_somebody_is_erased_arrives_as_nobodys(house: House, cafe: Cafe, pg: Postgres, redis: Redis) -> None:
     (ann, _), (bob, _) = await joined(house, cafe, "r-1"), await joined(house, cafe, "r-2")
     hers, his = await house.enter(ann), await house.enter(bob)

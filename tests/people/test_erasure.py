@@ -291,6 +291,18 @@ async def test_the_log_names_who_is_banned_for_as_long_as_they_are(world: World,
     assert await in_postgres(world.pg, banned.id, muted.id) == {}
 
 
+async def test_the_log_forgets_a_guest_whatever_their_name(world: World, erasure: Erasure, mock_clock: MockClock) -> None:
+    cafe = await world.cafe()
+    ann = (await world.join(cafe)).user
+    await world.pg.transaction(lambda tx: tx.script(f"UPDATE customer SET username = 'guest' WHERE id = '{ann.id}'"))
+    await world.moderation.kick(await world.moderator(cafe), ann.id)
+    mock_clock.jump(86_401)
+    expiry = Expiry(pg=world.pg, clock=world.clock, erasure=erasure, rest_s=0)
+    assert (await expiry.run())["moderation_actions"] == 1
+    assert await in_postgres(world.pg, ann.id) == {}
+    assert not await expiry.run()  # and once is enough
+
+
 async def test_who_is_erased_at_their_own_wish_is_banned_still_by_the_patron_key(world: World, erasure: Erasure) -> None:
     cafe = await world.cafe()
     by = await world.moderator(cafe)

@@ -8,11 +8,12 @@ from trio.testing import MockClock
 from brewd.cafe.commands import Discard
 from brewd.errors import Rejected
 from brewd.people.records import Cafe
-from brewd.people.retention import Retention
+from brewd.people.retention import Numbers, Retention
 from brewd.runtime.clock import as_datetime, rfc3339
 from brewd.store.pool import Tx
 from tests.conftest import START_MS
 from tests.people.world import World
+from tests.social.crowd import explain
 
 DAY_MS = 86_400_000
 
@@ -72,3 +73,52 @@ async def test_a_time_that_makes_no_sense_is_refused(world: World, days: int) ->
         await world.cafes.set(cafe.id, retention_days=days)
     assert (await world.cafes.set(cafe.id, retention_days=3650)).retention_days == 3650
     assert (await world.cafes.set(cafe.id, retention_days=None)).retention_days is None
+
+
+async def counted(world: World, cafe: Cafe, *ages_days: float, many: int = 1) -> None:
+    """Hours and questions that are so old; `many` questions in each."""
+    now_ms = world.clock.now_ms()
+
+    async def work(tx: Tx) -> None:
+        for age in ages_days:
+            at = as_datetime(now_ms - int(age * DAY_MS))
+            await tx._connection.execute("INSERT INTO cafe_analytics (cafe_id, hour, messages) VALUES ($1, $2, 1)", cafe.id, at)
+            await tx._connection.execute(
+                "INSERT INTO agent_queries (id, cafe_id, persona, model, outcome, cached, at, expires_at)"
+                " SELECT gen_random_uuid(), $1, 'bartender', 'm', 'ok', false, $2, $2 FROM generate_series(1, $3)",
+                cafe.id, at, many,
+            )  # fmt: skip
+
+    await world.pg.transaction(work)
+
+
+async def kept(world: World, table: str, column: str) -> list[int]:
+    """How old what is left is, in days, the newest first."""
+    now_ms = world.clock.now_ms()
+
+    async def work(tx: Tx) -> list[int]:
+        rows = await tx._connection.fetch(f"SELECT {column} AS at FROM {table} ORDER BY 1 DESC")
+        return [round((now_ms - row["at"].timestamp() * 1000) / DAY_MS) for row in rows]
+
+    return await world.pg.transaction(work)
+
+
+async def test_hours_and_questions_are_kept_for_so_long_and_no_longer(world: World, mock_clock: MockClock) -> None:
+    one, other = await world.cafe(), await world.cafe()
+    await counted(world, one, 0, 61, 399, 401, 900)
+    await counted(world, other, 400.01, 402)
+    numbers = Numbers(pg=world.pg, clock=world.clock, days=400, rest_s=0)
+    assert await numbers.run() == {"hours": 4, "queries": 4}
+    assert await kept(world, "cafe_analytics", "hour") == await kept(world, "agent_queries", "at") == [0, 61, 399]
+    assert await numbers.run() == {"hours": 0, "queries": 0}
+
+
+async def test_old_questions_go_in_batches_and_are_found_by_an_index(world: World, mock_clock: MockClock) -> None:
+    cafe = await world.cafe()
+    await counted(world, cafe, *range(1, 400, 4), many=60)
+    await counted(world, cafe, 401, many=1100)
+    before = as_datetime(world.clock.now_ms() - 400 * DAY_MS)
+    assert await world.pg.count("purge_agent_queries", before, 500) == 500
+    assert "agent_queries_at_idx" in await explain(world.pg, "purge_agent_queries", before, 5, generic=True)
+    assert "cafe_analytics_hour_idx" in await explain(world.pg, "purge_cafe_analytics", before, 500, generic=True)
+    assert await Numbers(pg=world.pg, clock=world.clock, days=400, rest_s=0).run() == {"hours": 0, "queries": 595}

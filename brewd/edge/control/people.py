@@ -55,11 +55,7 @@ class AddUsers(Params, frozen=True, kw_only=True):
     count: int = 1
 
 
-class OneUser(Params, frozen=True, kw_only=True):
-    user_id: UUID
-
-
-class ShowUser(Params, frozen=True, kw_only=True):
+class WhichUser(Params, frozen=True, kw_only=True):
     """By id; or by id or name, in a café."""
 
     user_id: UUID | None = None
@@ -99,12 +95,12 @@ def user_methods(*, users: Users, cafes: Cafes, moderation: Moderation) -> dict[
         cafe = await cafes.get(str(params.cafe_id))
         return {"users": [_user_json(user) for user in await users.list(cafe.id)]}
 
-    async def show(params: ShowUser) -> dict[str, Any]:
+    async def show(params: WhichUser) -> dict[str, Any]:
         user = await users.show(await find(params))
         mute, ban = await moderation.state(user.id)
         return {"user": {**_user_json(user), "mute": _in_force_json(mute), "ban": _in_force_json(ban)}}
 
-    async def find(params: ShowUser) -> str:
+    async def find(params: WhichUser) -> str:
         if params.user_id is not None:
             return str(params.user_id)
         if params.cafe_id is None or params.user is None:
@@ -115,14 +111,14 @@ def user_methods(*, users: Users, cafes: Cafes, moderation: Moderation) -> dict[
             raise Rejected("not_found", "There is no such user in this café.")
         return user_id
 
-    async def expire(params: OneUser) -> dict[str, Any]:
-        return {"user": _user_json(await users.expire(str(params.user_id)))}
+    async def expire(params: WhichUser) -> dict[str, Any]:
+        return {"user": _user_json(await users.expire(await find(params)))}
 
     return {
         "user.add": method(AddUsers, add, deadline_s=_ADD_USERS_S),
         "user.list": method(OneCafe, list_live),
-        "user.show": method(ShowUser, show),
-        "user.expire": method(OneUser, expire),
+        "user.show": method(WhichUser, show),
+        "user.expire": method(WhichUser, expire),
     }
 
 

@@ -64,7 +64,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """`path` has `<uuid:camelName>` for ids. `roles` None: anyone, though a token that is sent is checked where `greets` is set.
 
     `strangers`: what becomes of a request without a token: it is counted for its address, judged by the handler, or free.
-    `event`: by that name it can also be called on a WebSocket (see `calls`); no two of its ids, body and query have a name in common.
+    `barred`: also for somebody who is banned, whose token is good otherwise. `event`: by that name it can also be called on a WebSocket (see `calls`); no two of its ids, body and query have a name in common.
     """
 
     method: str
@@ -74,6 +74,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     tag: str
     roles: frozenset[str] | None = None
     greets: bool = False
+    barred: bool = False
     strangers: Literal["counted", "judged", "free"] = "counted"
     body: type[Any] | None = None
     query: type[Any] = NoQuery
@@ -133,9 +134,9 @@ def _identity(endpoint: Endpoint, caller: gate.Caller) -> Identity | None:
     """Who the endpoint has to do with. Raises `Rejected`: `unauthorized`, `token_expired`, `user_expired`, `banned`, `forbidden`."""
     if endpoint.roles is None and not endpoint.greets:
         return None
-    if caller.refusal is not None:
+    identity = caller.barred if endpoint.barred and caller.barred is not None else caller.identity
+    if identity is None and caller.refusal is not None:
         raise caller.refusal
-    identity = caller.identity
     if endpoint.roles is None:
         return identity
     if identity is None:

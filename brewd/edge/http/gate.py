@@ -21,12 +21,16 @@ from brewd.people.tokens import Identity
 
 
 class Caller(Struct, frozen=True):
-    """`identity`: of a good access token. `refusal`: what was wrong with the one that was sent. `told`: the limits this request was counted for."""
+    """`identity`: of a good access token. `refusal`: what was wrong with the one that was sent. `told`: the limits this request was counted for.
+
+    `barred`: whose token it is, when nothing is wrong with it but that they are banned. To nearly everything they are a stranger like any other.
+    """
 
     address: str | None
     identity: Identity | None
     refusal: Rejected | None
     told: list[Standing]
+    barred: Identity | None = None
 
 
 def install(app: QuartTrio, parts: HttpParts, uncounted: frozenset[str]) -> None:
@@ -65,13 +69,14 @@ def count(parts: HttpParts, caller: Caller) -> None:
 def _caller(parts: HttpParts, incoming: Request, trusted: tuple[Network, ...]) -> Caller:
     client = incoming.scope.get("client")
     address = client_address(client[0] if client else None, incoming.headers.getlist("X-Forwarded-For"), trusted)
-    identity, refusal = None, None
+    identity, refusal, barred = None, None, None
     scheme, _, token = incoming.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         try:
             identity = parts.sessions.identify(token.strip())
         except Rejected as rejected:
             refusal = rejected
+            barred = parts.sessions.barred(token.strip()) if rejected.code == "banned" else None
     elif scheme:
         refusal = Rejected("unauthorized", "This needs an access token, as Authorization: Bearer ….")
-    return Caller(address, identity, refusal, [])
+    return Caller(address, identity, refusal, [], barred)

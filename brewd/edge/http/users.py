@@ -33,6 +33,7 @@ ENDPOINTS: Final = (
         tag="users",
         summary="Erase everything about me, at once; what I said stays for a while, as nobody's. The header Erasure-Receipt says what was removed where",
         roles=USER,
+        barred=True,  # to be forgotten does not depend on good conduct
         status=204,
     ),
 )
