@@ -51,6 +51,7 @@ class Mirror:
         self._sources: dict[str, Render] = {}
         self._changed: dict[str, None] = {}
         self._once: dict[str, list[RedisCommand]] = {}
+        self._flushing = trio.Lock()
         self._stale = True
         self.failures = 0
         self.rewritten: list[Callable[[], None]] = []
@@ -81,7 +82,14 @@ class Mirror:
             await self.flush()
 
     async def flush(self, timeout_s: float = TIMEOUT_S) -> bool:
-        """Write everything that changed; False when Redis did not take it, and everything is to be written anew."""
+        """Write everything that changed; False when Redis did not take it, and everything is to be written anew.
+
+        One after the other: what changed before is in Redis when this returns, also what another flush was just writing.
+        """
+        async with self._flushing:
+            return await self._flush(timeout_s)
+
+    async def _flush(self, timeout_s: float) -> bool:
         try:
             if not self._stale:
                 (mark,) = await self._redis.pipeline([("GET", MARKER)], timeout_s=timeout_s)

@@ -16,19 +16,22 @@ from brewd.store.redis import Redis
 
 
 class Line:
-    """The way to Redis. `down`: nothing gets there. `loses`: that many answers are lost on their way back. `trips`: commands in each round trip."""
+    """The way to Redis. `down`: nothing gets there. `loses`: that many answers are lost on their way back. `gate`: writes wait for it. `trips`: commands in each round trip."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self.down = False
         self.loses = 0
         self.trips: list[int] = []
+        self.gate: trio.Event | None = None
 
     async def pipeline(self, commands: Sequence[RedisCommand], *, timeout_s: float = 1.0) -> list[Any]:
         self.trips.append(len(commands))
         if self.down:
             await trio.lowlevel.checkpoint()
             raise StoreError("down")
+        if self.gate is not None and commands[0][0] == "SET":
+            await self.gate.wait()
         answers = await self._redis.pipeline(commands, timeout_s=timeout_s)
         if self.loses:
             self.loses -= 1
@@ -163,6 +166,25 @@ async def test_what_changes_during_a_flush_is_written_by_the_next(desk: Desk) ->
     assert await desk.has("one") == ["2"]
     await desk.mirror.flush()
     assert await desk.has("one") == ["3"]
+
+
+async def test_a_flush_waits_for_the_one_before_it(desk: Desk) -> None:
+    one = desk.source("one")
+    await desk.mirror.flush()
+    one.set(2)
+    desk.line.gate = gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.mirror.flush)
+        while len(one.renders) < 2:  # it is on its way to Redis
+            await trio.sleep(0.001)
+        nursery.start_soon(_opens, gate)
+        await desk.mirror.flush()
+        assert await desk.has("one") == ["2"]
+
+
+async def _opens(gate: trio.Event) -> None:
+    await trio.sleep(0.05)  # in which a flush that waits for nothing is over
+    gate.set()
 
 
 async def test_many_sources_go_in_several_trips(desk: Desk) -> None:
