@@ -160,7 +160,7 @@ class AgentLog:
         return await self._totals(cafe_id, Period(local_time(self._clock.now_ms(), timezone).date()), timezone)
 
     def forget(self, user_ids: Collection[str]) -> None:
-        """Who asked and what, of these customers, is not written down any more."""
+        """Who asked and what, of these customers, is not written down any more. Never blocks."""
         self._pending = deque(_anonymous(entry) if entry.user_id in user_ids else entry for entry in self._pending)
 
     async def expire(self) -> int:
@@ -173,6 +173,7 @@ class AgentLog:
                 return count
 
     async def run(self) -> NoReturn:
+        """Write what is queued until cancelled; what is queued then stays. Tries again for as long as Postgres is away."""
         while True:
             while self._pending:
                 await self._write(list(islice(self._pending, self._at_once)))

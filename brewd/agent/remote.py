@@ -82,7 +82,7 @@ class Worker:
         self.order(o.UseKey(api_key))
 
     async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str:
-        """As `upstream.Claude.answer`. Cancelling it has the worker stop the call."""
+        """As `upstream.Claude.answer`; `RuntimeError` for a bug over there. Cancelling it has the worker stop the call."""
         number, call = next(self._numbers), _Call(on_text, meter)
         self._calls[number] = call
         try:
@@ -104,7 +104,7 @@ class Worker:
         raise UpstreamError("timeout", f"the worker has said nothing of a call for {self._timeout_s + OVERDUE_S:g} s", may_pass=True)
 
     def order(self, order: o.Order) -> None:
-        """Never blocks."""
+        """Never blocks. A worker that has not read the last `ORDERS_MAX` of them is killed."""
         try:
             self._orders.send_nowait(order)
         except trio.WouldBlock:
