@@ -118,6 +118,7 @@ class AgentLog:
         self._clock = clock
         self._accounts: dict[str, Account] = {}
         self._pending: deque[Entry] = deque()
+        self._written = 0
         self._at_once = BATCH_MAX
         self._woken = trio.Event()
         self._hurry = trio.Event()
@@ -185,9 +186,9 @@ class AgentLog:
 
     async def flush(self, timeout_s: float) -> None:
         """Return when what is queued now is written, or after that time."""
-        last = self._pending[-1] if self._pending else None
+        until = self._written + len(self._pending)
         with trio.move_on_after(timeout_s):
-            while last is not None and last in self._pending:
+            while self._written < until:
                 self._hurry.set()
                 await trio.sleep(0.005)
 
@@ -211,6 +212,7 @@ class AgentLog:
             log.error("query_not_kept", cafe=batch[0].cafe_id, error=type(error).__name__)  # its text may quote the question
         for _ in batch:
             self._pending.popleft()
+        self._written += len(batch)
 
     async def _totals(self, cafe_id: str, period: Period, timezone: str) -> Summary:
         since = (as_datetime(day_starts_ms(day, timezone)) for day in (period.month, period.day))

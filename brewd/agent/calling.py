@@ -144,6 +144,7 @@ class Calls:
         reserved, entered, written = 0, False, False
         try:
             self.check()
+            account = await self._log.account(entry.cafe_id, config)  # the one of before may have been let go meanwhile
             self._refuse_spent(account)
             model = self._model(account)
             price = price_of(self._config.prices, model)

@@ -75,7 +75,7 @@ class Meter:
 
 
 class Answerer(Protocol):
-    """Whoever answers: `remote.Worker`, and behind it `upstream.Claude`."""
+    """Whoever answers: `remote.WorkerProcess`, and behind it `upstream.Claude`."""
 
     def use_key(self, api_key: str) -> None: ...
     async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str: ...

@@ -1,7 +1,7 @@
 """What the daemon and the worker say to each other: one JSON object a line, orders one way and news the other. Pure.
 
 The first order is an `Opening`, the first news `Ready`. After that each call has a number, given by the daemon: an `Ask` begins it, and
-`Done`, `Failed` or `Crashed` ends it, also after a `Cancel`. Both ends are of one version, so nothing here is for anybody else.
+`Done`, `Failed`, `Crashed` or, after a `Cancel`, `Stopped` ends it. Both ends are of one version, so nothing here is for anybody else.
 """
 
 from __future__ import annotations
@@ -90,14 +90,20 @@ class Failed(Struct, frozen=True, tag=True):
 
 
 class Crashed(Struct, frozen=True, tag=True):
-    """A bug, with its traceback; or the call was cancelled, and nobody waits for this."""
+    """A bug."""
 
     call: int
     traceback: str
 
 
+class Stopped(Struct, frozen=True, tag=True):
+    """The call was cancelled; nobody waits for this."""
+
+    call: int
+
+
 Order = Open | Ask | Cancel | UseKey
-News = Ready | Began | Said | Thought | Total | Done | Failed | Crashed
+News = Ready | Began | Said | Thought | Total | Done | Failed | Crashed | Stopped
 
 _encoder: Final = msgspec.json.Encoder()
 orders: Final = msgspec.json.Decoder(Order)

@@ -65,7 +65,7 @@ class _Call:
                 self.ended.set()
 
 
-class Worker:
+class WorkerProcess:
     """Made by `open_worker`."""
 
     def __init__(self, process: trio.Process, *, timeout_s: float) -> None:
@@ -74,7 +74,7 @@ class Worker:
         self._timeout_s = timeout_s
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}
-        self._orders, self._to_send = trio.open_memory_channel[o.Order](ORDERS_MAX)
+        self._ordered, self._unsent = trio.open_memory_channel[o.Order](ORDERS_MAX)
         self.ready = trio.Event()
 
     def use_key(self, api_key: str) -> None:
@@ -106,7 +106,7 @@ class Worker:
     def order(self, order: o.Order) -> None:
         """Never blocks. A worker that has not read the last `ORDERS_MAX` of them is killed."""
         try:
-            self._orders.send_nowait(order)
+            self._ordered.send_nowait(order)
         except trio.WouldBlock:
             self._give_up()
         except trio.BrokenResourceError:
@@ -119,8 +119,8 @@ class Worker:
     async def write(self) -> None:
         """Until cancelled, or there is nobody to read."""
         assert self._process.stdin is not None
-        with self._to_send:
-            async for order in self._to_send:
+        with self._unsent:
+            async for order in self._unsent:
                 await self._process.stdin.send_all(o.line(order))
 
     async def read(self) -> None:
@@ -141,7 +141,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def open_worker(opening: Opening) -> AsyncIterator[Worker]:
+async def open_worker(opening: Opening) -> AsyncIterator[WorkerProcess]:
     """A worker for the block, ready. Takes about a second of another core's time. Raises `WorkerEnded`, then or later, when its process is gone."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-P", "-m", "brewd.agent.worker"],
@@ -150,7 +150,7 @@ async def open_worker(opening: Opening) -> AsyncIterator[Worker]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},  # the modules that we are made of
         start_new_session=True,
     )
-    worker = Worker(process, timeout_s=opening.timeout_s)
+    worker = WorkerProcess(process, timeout_s=opening.timeout_s)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.read)

@@ -74,7 +74,7 @@ class Worker:
                 self._claude.use_key(order.api_key)
 
     async def _answer(self, ask: o.Ask, scope: trio.CancelScope) -> None:
-        end: o.News = o.Crashed(ask.call, "cancelled")
+        end: o.News = o.Stopped(ask.call)
         try:
             with scope:
                 reporter = _Reporter(ask.call, self._say)

@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brewd.agent.accounts import Entry
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calls import Meter
 from brewd.agent.pieces import Complete, Usage
@@ -232,3 +234,19 @@ async def test_the_summary_counts_by_the_cafes_own_calendar(table: Table) -> Non
         "queriesMonth": "3", "cachedMonth": "1", "costMonthMicrocents": "280000",
     }  # fmt: skip
     assert 0 < (await table.redis.pipeline([("TTL", f"agent:analytics:{cafe.id}")]))[0] <= 32 * 86_400
+
+
+async def test_a_flush_waits_for_what_was_made_anonymous_meanwhile(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.settled()
+    guest = await table.guest(cafe)
+    entry = Entry(
+        id=table.ids.uuid7(), cafe_id=cafe.id, user_id=guest.user_id, session_id=None, staff=False, query="?", persona="bartender", model="",
+        at_ms=table.clock.now_ms(), outcome="cached",
+    )  # fmt: skip
+    table.log.end(entry)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.settled)
+        await trio.testing.wait_all_tasks_blocked()
+        table.log.forget([guest.user_id])
+    assert await table.row("SELECT outcome FROM agent_queries WHERE id = $1", entry.id)

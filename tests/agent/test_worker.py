@@ -18,7 +18,7 @@ from brewd.agent import worker as far
 from brewd.agent.calls import Meter, Opening, UpstreamError
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Prompt
-from brewd.agent.remote import Worker, WorkerEnded, open_worker
+from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
 from tests.agent.table import until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
@@ -32,13 +32,13 @@ def opening(upstream: Upstream, **changes: Any) -> Opening:
 
 
 @asynccontextmanager
-async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[Worker]:
+async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[WorkerProcess]:
     with trio.fail_after(WAIT_S):
         async with open_worker(opening(upstream, **changes)) as worker:
             yield worker
 
 
-async def said(worker: Worker, meter: Meter | None = None) -> tuple[str, list[str]]:
+async def said(worker: WorkerProcess, meter: Meter | None = None) -> tuple[str, list[str]]:
     """The reason to stop, and the words."""
     texts: list[str] = []
     reason = await worker.answer(PROMPT, model="m", max_tokens=99, on_text=texts.append, meter=meter or Meter())
@@ -168,7 +168,7 @@ async def test_orders_are_carried_out_until_there_are_no_more(upstream: Upstream
         await near.aclose()
     assert told[0] == o.Ready()
     assert "".join(news.text for news in told if isinstance(news, o.Said)) == "".join(ANSWER)
-    assert [news.call for news in told if isinstance(news, o.Crashed)] == [2]
+    assert [news.call for news in told if isinstance(news, o.Stopped)] == [2]
     await until(lambda: not upstream.connections)
 
 

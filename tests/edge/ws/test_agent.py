@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from brewd import config as cfg
 from brewd.agent.calls import Opening
-from brewd.agent.remote import Worker, open_worker
+from brewd.agent.remote import WorkerProcess, open_worker
 from brewd.config import Config
 from brewd.people.records import Cafe
 from tests.agent.upstream import ANSWER, Script, Upstream, open_upstream
@@ -287,10 +287,10 @@ async def test_a_wrong_key_shows_in_health_and_is_one_line_in_the_log(config: Co
 
 async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: Config, upstream: Upstream) -> None:
     """With the real worker. Who was waiting is told, and who asks meanwhile is answered."""
-    workers: list[Worker] = []
+    workers: list[WorkerProcess] = []
 
     @asynccontextmanager
-    async def noted(opening: Opening) -> AsyncIterator[Worker]:
+    async def noted(opening: Opening) -> AsyncIterator[WorkerProcess]:
         async with open_worker(opening) as worker:
             workers.append(worker)
             yield worker
