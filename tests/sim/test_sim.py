@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.sim.laws import LawBroken
+from tests.sim.uncounted import uncounted
 from tests.sim.world import play
 
 BLOCK = 100
@@ -36,19 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("seeds", blocks, ids=[f"{block.start}-{block.stop - 1}" for block in blocks])
 
 
-@contextmanager
-def _unmeasured() -> Iterator[None]:
-    """Which lines run is known after one block; counting on would double the time of the others."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
-
-
 def test_the_laws_hold(seeds: range) -> None:
-    with _unmeasured() if seeds.start else nullcontext():
+    with uncounted() if seeds.start else nullcontext():
         for seed in seeds:
             try:
                 play(seed)
