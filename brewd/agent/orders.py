@@ -18,6 +18,9 @@ from brewd.agent.prompt import Prompt
 LINE_MAX_BYTES: Final = 1 << 20
 """Far more than a prompt or a piece of an answer can be: more is no line."""
 
+TEXT_MAX_CHARS: Final = 65_536
+"""What comes at once, from whatever calls itself the API, goes on in pieces of this size: escaped, each is well below a line."""
+
 
 class Open(Struct, frozen=True, tag=True):
     opening: Opening

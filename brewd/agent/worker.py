@@ -44,7 +44,8 @@ class _Reporter(Meter):
         self._say(o.Began(self._call, input_tokens, cache_read, cache_write, output_tokens))
 
     def said(self, text: str) -> None:
-        self._say(o.Said(self._call, text))
+        for at in range(0, len(text), o.TEXT_MAX_CHARS):
+            self._say(o.Said(self._call, text[at : at + o.TEXT_MAX_CHARS]))
 
     def thought(self, size_bytes: int) -> None:
         self._say(o.Thought(self._call, size_bytes))

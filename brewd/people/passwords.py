@@ -29,7 +29,7 @@ class Passwords:
     def __init__(self, *, time_cost: int = 2, memory_kib: int = 19_456) -> None:
         self._argon2 = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
-        self._decoy = self._argon2.hash(_DECOY)
+        self._decoy = ""
 
     async def hash(self, password: str) -> str:
         """Raises `Rejected` (`rate_limited`) when too many wait. A cancelled caller leaves; the thread ends by itself."""
@@ -42,6 +42,8 @@ class Passwords:
         return await trio.to_thread.run_sync(self._verify, stored, password, limiter=self._limiter, abandon_on_cancel=True)
 
     def _verify(self, stored: str | None, password: str) -> Verdict:
+        if not self._decoy:  # whoever comes first waits for it, be there such a person or not
+            self._decoy = self._argon2.hash(_DECOY)
         try:
             self._argon2.verify(stored or self._decoy, password)
         except (Argon2Error, InvalidHashError):

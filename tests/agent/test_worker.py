@@ -66,6 +66,13 @@ async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(u
     await until(lambda: not upstream.connections)
 
 
+async def test_a_piece_of_any_size_comes_through(upstream: Upstream) -> None:
+    upstream.script = Script(texts=("\x01" * 400_000, "é" * 400_000))
+    async with opened(upstream) as worker:
+        _, texts = await said(worker)
+        assert "".join(texts) == "\x01" * 400_000 + "é" * 400_000
+
+
 async def test_a_failure_is_told_as_it_was(upstream: Upstream) -> None:
     async with opened(upstream) as worker:
         upstream.script = Script(status=429, headers=(("retry-after", "7"),))
