@@ -11,6 +11,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brewd.agent import accounts
 from brewd.agent.accounts import Entry
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calls import Meter
@@ -19,7 +20,7 @@ from brewd.config_agent import PRICES, Price
 from brewd.errors import Rejected
 from tests.agent.conftest import Open
 from tests.agent.table import Table
-from tests.agent.upstream import Script
+from tests.agent.upstream import ANSWER, Script
 
 SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
 DAY = Period(date(2026, 11, 22))
@@ -250,3 +251,22 @@ async def test_a_flush_waits_for_what_was_made_anonymous_meanwhile(table: Table)
         await trio.testing.wait_all_tasks_blocked()
         table.log.forget([guest.user_id])
     assert await table.row("SELECT outcome FROM agent_queries WHERE id = $1", entry.id)
+
+
+async def test_a_cafe_has_one_budget_though_its_account_was_let_go_while_it_waited(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(in_flight_max=1, queue_s=60) as table:
+        table.upstream.script = Script(held=True)
+        busy, waiting, new = await table.cafe(), await table.cafe(), await table.cafe()
+        await table.ask(busy)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(table.ask, waiting)
+            while waiting.id not in table.log._accounts:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            monkeypatch.setattr(accounts, "ACCOUNTS_MAX", 0)
+            await table.log.account(new.id, await table.configs.get(new.id))
+            assert waiting.id not in table.log._accounts
+            monkeypatch.undo()
+            table.upstream.let(len(ANSWER))
+        account = await table.log.account(waiting.id, await table.configs.get(waiting.id))
+        assert account.budget.reserved > 0
