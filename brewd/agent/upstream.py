@@ -25,6 +25,12 @@ READ_OUT_S: Final = 0.5
 RETRY_AFTER_MAX_S: Final = 2.0
 """Whoever is asked to wait for longer is told so, and does not try again."""
 
+PAUSE_MAX_S: Final = 3600.0
+COUNT_MAX: Final = 10_000_000
+CHARS_PER_TOKEN_MAX: Final = 64
+DETAIL_MAX_CHARS: Final = 300
+"""What whoever answers at `base_url` may say of a pause, of tokens, in an answer, in an error. What is beyond is not the API's."""
+
 
 class Claude:
     """A client with its connections. Made by `open_claude`."""
@@ -56,6 +62,10 @@ class Claude:
 
     async def _try(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str:
         stop_reason: str | None = None
+        chars_left = max_tokens * CHARS_PER_TOKEN_MAX
+        key = self._client.api_key or ""
+        if not (key.isascii() and key.isprintable()):  # the HTTP library would quote it in its error
+            raise UpstreamError("key_refused", "the API key has signs in it that no key has")
         try:
             async with self._client.messages.stream(
                 model=model,
@@ -67,18 +77,31 @@ class Claude:
                 async for event in stream:
                     if event.type == "message_start":
                         usage = event.message.usage
-                        meter.start(usage.input_tokens, usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0, usage.output_tokens)
+                        meter.start(
+                            _count(usage.input_tokens), _count(usage.cache_read_input_tokens or 0), _count(usage.cache_creation_input_tokens or 0),
+                            _count(usage.output_tokens),
+                        )  # fmt: skip
+                    elif not meter.began and event.type in ("content_block_delta", "message_delta"):
+                        raise ValueError("nothing has begun")
                     elif event.type == "content_block_delta":
                         # By type: what the model thinks is not part of the answer.
                         if event.delta.type == "text_delta":
-                            meter.said(event.delta.text)
-                            on_text(event.delta.text)
+                            chars_left -= len(event.delta.text)
+                            if chars_left >= 0:
+                                meter.said(event.delta.text)
+                                on_text(event.delta.text)
                         elif event.delta.type == "thinking_delta":
+                            chars_left -= len(event.delta.thinking)
                             meter.thought(len(event.delta.thinking.encode()))
+                        if chars_left < 0:
+                            raise ValueError("more than was asked for")
                     elif event.type == "message_delta":
                         total = event.usage
-                        meter.total(total.input_tokens, total.cache_read_input_tokens, total.cache_creation_input_tokens, total.output_tokens)
-                        stop_reason = event.delta.stop_reason
+                        meter.total(
+                            _count_or_none(total.input_tokens), _count_or_none(total.cache_read_input_tokens),
+                            _count_or_none(total.cache_creation_input_tokens), _count(total.output_tokens),
+                        )  # fmt: skip
+                        stop_reason = None if event.delta.stop_reason is None else _plainly(event.delta.stop_reason)
         except anthropic.APIStatusError as error:
             await _read_out(error)
             raise _from_status(error, began=meter.began) from error
@@ -86,9 +109,9 @@ class Claude:
             raise UpstreamError("timeout", "the API did not answer in time", may_pass=True) from error
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
             raise UpstreamError(
-                "cut" if meter.began else "unreachable", f"the connection to the API failed: {error.__cause__ or error}", may_pass=True
+                "cut" if meter.began else "unreachable", _plainly(f"the connection to the API failed: {error.__cause__ or error}"), may_pass=True
             ) from error
-        except (anthropic.APIError, ValueError) as error:  # something else than the API answers there
+        except Exception as error:  # something else than the API answers there: what the SDK makes of that can be anything
             raise UpstreamError("server_error", f"what came is not the API's: {type(error).__name__}") from error
         if stop_reason is None:
             raise UpstreamError("cut", "the answer stopped before its end", may_pass=True)
@@ -99,7 +122,7 @@ def _from_status(error: anthropic.APIStatusError, *, began: bool) -> UpstreamErr
     """By what the API calls it: an `error` event in the stream comes with the status of the stream, which is 200."""
     kind, status = error.type, error.status_code
     retry_after_s = _retry_after_s(error.response.headers.get("retry-after"))
-    said = f"the API answered {status} {kind or ''}".rstrip()
+    said = _plainly(f"the API answered {status} {kind or ''}".rstrip())
     if kind in ("authentication_error", "permission_error") or status in (401, 403):
         return UpstreamError("key_refused", said)
     if kind == "billing_error" or status == 402:
@@ -108,9 +131,25 @@ def _from_status(error: anthropic.APIStatusError, *, began: bool) -> UpstreamErr
         return UpstreamError("rate_limited", said, retry_after_s=retry_after_s, may_pass=True)
     if kind == "overloaded_error" or status == 529:
         return UpstreamError("overloaded", said, retry_after_s=retry_after_s, may_pass=True)
-    if kind in ("api_error", "timeout_error") or status >= 500 or began:
+    if kind in ("api_error", "timeout_error") or status >= 500 or status < 400 or began:
         return UpstreamError("server_error", said, retry_after_s=retry_after_s, may_pass=True)
-    return UpstreamError("bad_request", f"{said}: {error.api_message or ''}".rstrip(": "))
+    return UpstreamError("bad_request", _plainly(f"{said}: {error.api_message or ''}".rstrip(": ")))
+
+
+def _plainly(text: str) -> str:
+    """Words of somebody else for a log: one line, of signs that every log can have, and not too many."""
+    return text.encode("unicode_escape").decode()[:DETAIL_MAX_CHARS]
+
+
+def _count(tokens: object) -> int:
+    """What the SDK hands on without a look. Raises `ValueError` for what is no number of tokens."""
+    if isinstance(tokens, int) and 0 <= tokens <= COUNT_MAX:
+        return tokens
+    raise ValueError("no number of tokens")
+
+
+def _count_or_none(tokens: object) -> int | None:
+    return None if tokens is None else _count(tokens)
 
 
 async def _read_out(error: anthropic.APIStatusError) -> None:
@@ -130,7 +169,7 @@ async def _read_out(error: anthropic.APIStatusError) -> None:
 
 def _retry_after_s(header: str | None) -> float | None:
     try:
-        return None if header is None else max(0.0, float(header))
+        return None if header is None else min(max(0.0, float(header)), PAUSE_MAX_S)
     except ValueError:
         return None  # a date: as good as none
 
@@ -142,7 +181,7 @@ async def open_claude(opening: Opening) -> AsyncIterator[Claude]:
     timeout = httpx2.Timeout(opening.timeout_s, connect=CONNECT_S)
     client = anthropic.AsyncAnthropic(
         api_key=opening.api_key, base_url=opening.base_url or API_URL, max_retries=0, timeout=timeout,
-        http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, limits=limits), open_telemetry=False,
+        http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, follow_redirects=False), open_telemetry=False,
     )  # fmt: skip
     try:
         yield Claude(client, timeout_s=opening.timeout_s, retries=opening.retries)

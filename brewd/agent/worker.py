@@ -24,6 +24,7 @@ from brewd.runtime.process import calm_gc
 NICE: Final = 10
 """With it, and as a batch job, it is not put in front of a room that is at work; and it still gets its share of a busy machine."""
 
+TRACEBACK_MAX_CHARS: Final = 20_000
 _READ_BYTES: Final = 65536
 
 Say = Callable[[o.News], None]
@@ -84,7 +85,7 @@ class Worker:
         except UpstreamError as error:
             end = o.Failed(ask.call, error.trouble, error.detail, error.retry_after_s, error.may_pass)
         except Exception:
-            end = o.Crashed(ask.call, traceback.format_exc())
+            end = o.Crashed(ask.call, traceback.format_exc().encode("ascii", "backslashreplace").decode()[-TRACEBACK_MAX_CHARS:])
         del self._calls[ask.call]
         self._say(end)
 

@@ -19,6 +19,7 @@ from brewd.agent.calls import Meter, Opening, UpstreamError
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Prompt
 from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
+from brewd.agent.upstream import CHARS_PER_TOKEN_MAX
 from tests.agent.table import until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
@@ -38,10 +39,10 @@ async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[WorkerProc
             yield worker
 
 
-async def said(worker: WorkerProcess, meter: Meter | None = None) -> tuple[str, list[str]]:
+async def said(worker: WorkerProcess, meter: Meter | None = None, max_tokens: int = 99) -> tuple[str, list[str]]:
     """The reason to stop, and the words."""
     texts: list[str] = []
-    reason = await worker.answer(PROMPT, model="m", max_tokens=99, on_text=texts.append, meter=meter or Meter())
+    reason = await worker.answer(PROMPT, model="m", max_tokens=max_tokens, on_text=texts.append, meter=meter or Meter())
     return reason, texts
 
 
@@ -69,7 +70,7 @@ async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(u
 async def test_a_piece_of_any_size_comes_through(upstream: Upstream) -> None:
     upstream.script = Script(texts=("\x01" * 400_000, "é" * 400_000))
     async with opened(upstream) as worker:
-        _, texts = await said(worker)
+        _, texts = await said(worker, max_tokens=1 + 900_000 // CHARS_PER_TOKEN_MAX)
         assert "".join(texts) == "\x01" * 400_000 + "é" * 400_000
 
 
