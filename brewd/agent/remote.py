@@ -19,9 +19,6 @@ import trio
 from brewd.agent import orders as o
 from brewd.agent.calls import Meter, Opening, UpstreamError
 from brewd.agent.prompt import Prompt
-from brewd.runtime.log import get_logger
-
-log = get_logger("agent")
 
 START_S: Final = 30.0
 OVERDUE_S: Final = 2.0
