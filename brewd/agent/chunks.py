@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-GAP_S: Final = 0.03
+GAP_S: Final = 0.1
+"""Ten times a second is as smooth as anyone reads; each chunk is a frame for everybody who asked alike."""
+
 CHARS_MAX: Final = 64
 
 

@@ -145,7 +145,7 @@ async def open_worker(opening: Opening) -> AsyncIterator[WorkerProcess]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},  # the modules that we are made of
-        start_new_session=True,
+        process_group=0,  # out of the terminal's reach; in a session of its own, the kernel would weigh its niceness against itself only (sched(7), autogroup)
     )
     worker = WorkerProcess(process, timeout_s=opening.timeout_s)
     try:

@@ -17,15 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
+from brewd.agent import chunks
 from brewd.cli import output
-from brewd.cli.bench_askers import GAP_S, NICE, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
+from brewd.cli.bench_askers import GAP_S, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
 from brewd.cli.bench_daemon import BenchError, bench_daemon
 
 ROOM_SOCKETS: Final = 100
 RATE: Final = 100.0
 """Messages a second in the room."""
 
-CHUNKS_PER_S: Final = QUESTIONS * TEXTS / (SPREAD_S + THINKS_S + TEXTS * GAP_S)
+CHUNKS_PER_S: Final = QUESTIONS * (1 + TEXTS * GAP_S / chunks.GAP_S) / (SPREAD_S + THINKS_S + TEXTS * GAP_S)
 """What the askers hear, each chunk with those who asked alike: so many messages go to as many rooms of as many people."""
 
 JOIN_LIMIT_S: Final = 30.0
@@ -77,9 +78,9 @@ def _askers() -> Iterator[Askers]:
 def measure(args: Any, drive: Drive) -> dict[str, Any]:
     """All rounds, and what they come to. `drive(plan, limit_s=…)` runs the room's load."""
     cores = os.sched_getaffinity(0)
-    pinned = {args.server_cpu, args.load_cpu} <= cores and args.server_cpu != args.load_cpu
-    load_cpu = args.load_cpu if pinned else -1
-    with _askers() as askers, bench_daemon(cpu=args.server_cpu if pinned else None, parent_dir=args.dir, agent_url=askers.url) as daemon:
+    load_cpu = args.load_cpu if args.load_cpu in cores and args.load_cpu != args.server_cpu and len(cores) > 1 else -1
+    server_cpu = args.server_cpu if args.server_cpu in cores and load_cpu >= 0 else None
+    with _askers() as askers, bench_daemon(cpu=server_cpu, parent_dir=args.dir, agent_url=askers.url) as daemon:
         (cafe,), tokens = daemon.populate(rooms=1, sockets=ROOM_SOCKETS + args.askers)
         daemon.spend_freely(cafe)
         askers.order(port=daemon.port, cafe=cafe, tokens=tokens[ROOM_SOCKETS:], cpu=load_cpu)
@@ -89,15 +90,15 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
         elsewhere, listeners = daemon.populate(rooms=min(QUESTIONS, args.askers), sockets=args.askers)
         limit_s = JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S
 
-        def plan(cafes: list[str], tokens: list[str], rate: float, nice: int) -> dict[str, Any]:
+        def plan(cafes: list[str], tokens: list[str], rate: float, beside: str) -> dict[str, Any]:
             return {
                 "targets": [{"port": daemon.port, "pid": daemon.pid, "cafes": cafes, "tokens": tokens}], "rounds": 1,
                 "path": "/ws", "outstanding": 0, "rate": rate,
-                "warm_s": args.warm, "measure_s": args.seconds, "join_limit_s": JOIN_LIMIT_S, "cpu": load_cpu, "nice": nice,
+                "warm_s": args.warm, "measure_s": args.seconds, "join_limit_s": JOIN_LIMIT_S, "cpu": load_cpu, "beside": beside,
             }  # fmt: skip
 
-        room = plan([cafe], tokens[:ROOM_SOCKETS], args.rate or RATE, 0)
-        talk = plan(elsewhere, listeners, CHUNKS_PER_S, NICE)
+        room = plan([cafe], tokens[:ROOM_SOCKETS], args.rate or RATE, "first")
+        talk = plan(elsewhere, listeners, CHUNKS_PER_S, "last")
 
         def once(state: str, pool: ThreadPoolExecutor) -> dict[str, Any]:
             if state == "asked":
@@ -114,11 +115,14 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
                 order = [*_STATES[number % 3 :], *_STATES[: number % 3]]  # what comes first changes with every round
                 rounds.append({state: once(state, pool) for state in order})
                 output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
-    return summed_up(rounds, pinned=pinned)
+    return summed_up(rounds, pinned=server_cpu is not None)
 
 
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
-    """`first_us`: from the upstream's first words of an answer to the socket of each asker of it."""
+    """`first_us`: from the upstream's first words of an answer to the socket of each asker of it. `pinned`: the server had one core.
+
+    `ratio` is the median of the rounds' own ratios, `ratio_middle` the first and the third quartile: what lies between them, half of the rounds showed.
+    """
     askings = [one["asked"]["asking"] for one in rounds]
     first_us = sorted(us for asking in askings for us in asking["first_us"])
     at = {name: first_us[min(int(len(first_us) * share), len(first_us) - 1)] if first_us else 0 for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
@@ -130,6 +134,7 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
         "room": [{state: {name: one[state][name] for name in (*_FIGURES, "server_cpu_percent")} for state in _STATES} for one in rounds],
         "median": {state: {name: statistics.median(one[state][name] for one in rounds) for name in _FIGURES} for state in _STATES},
         "ratio": {name: statistics.median(_ratio(one, name) for one in rounds) for name in _FIGURES},
+        "ratio_middle": {name: _middle([_ratio(one, name) for one in rounds]) for name in _FIGURES},
         "ratio_to_talk": {name: statistics.median(_ratio(one, name, "talk") for one in rounds) for name in _FIGURES},
     }
 
@@ -145,6 +150,7 @@ def table(result: dict[str, Any]) -> str:
             ("asked", f"{result['asked']} times in {result['rounds']} rounds, {result['answered']} answered"),
             ("upstream calls", f"{result['calls']} for {result['questions']} different questions"),
             ("room, asked to quiet", _both(result["ratio"])),
+            ("half of the rounds", ", ".join(f"{name[:3]} {{:.2f}} to {{:.2f}}".format(*result["ratio_middle"][name]) for name in _FIGURES)),
             ("room, asked to talk", _both(result["ratio_to_talk"])),
             ("first words, upstream to socket", f"p50 {first['p50'] / 1000:.2f} ms, p99 {first['p99'] / 1000:.2f} ms, worst {first['max'] / 1000:.2f} ms"),
         ]
@@ -159,6 +165,13 @@ def fine(result: dict[str, Any]) -> bool:
 
 def _both(ratio: dict[str, float]) -> str:
     return f"p50 {ratio['p50_us']:.2f}, p99 {ratio['p99_us']:.2f} (medians of the rounds)"
+
+
+def _middle(ratios: list[float]) -> list[float]:
+    if len(ratios) < 2:
+        return ratios * 2
+    first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
+    return [first, third]
 
 
 def _ratio(one: dict[str, Any], name: str, to: str = "quiet") -> float:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import trio
 
 from brewd.cli import bench_wire as wire
+from brewd.cli.bench_load import NICE
 from brewd.cli.bench_upstream import Request, Script, Upstream, open_upstream
 
 QUESTIONS: Final = 20
@@ -28,9 +29,6 @@ TEXTS: Final = 24
 GAP_S: Final = 0.05
 UNEVEN: Final = 0.8
 """Models do not write in step with each other."""
-
-NICE: Final = 10
-"""Who asks shares a core with the generator, which measures the room: its own haste must not be taken for the server's."""
 
 ANSWER_S: Final = 15.0
 _READ_BYTES: Final = 65536

@@ -13,7 +13,8 @@ import os
 import sys
 import time
 from array import array
-from typing import Any, Final, NotRequired, TypedDict
+from contextlib import suppress
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError
@@ -28,6 +29,7 @@ _SETTLE_NS: Final = 500_000_000
 _SETTLE_AGAIN_NS: Final = 100_000_000  # for what was under way when the round before ended
 _SAMPLE_EVERY_CLOSED: Final = 17  # reads between looks at send times; a prime, so that it never falls into step with the members of a room
 _BUSY_WAIT_NS: Final = 2_000_000  # epoll counts in whole ms: nearer than this to the next send, poll without waiting
+NICE: Final = 10
 
 
 class Target(TypedDict):
@@ -51,7 +53,7 @@ class Plan(TypedDict):
     measure_s: float
     join_limit_s: float
     cpu: int  # core to stay on; -1 = any
-    nice: NotRequired[int]  # how much it gives way to what else is on its core
+    beside: NotRequired[Literal["first", "last"]]  # others have work on its core, and it never waits busily: it measures ahead of them, or gives way
 
 
 class Load:
@@ -61,6 +63,7 @@ class Load:
         self._fleet = fleet
         self._outstanding = plan["outstanding"]
         self._gap_ns = 0 if self._outstanding else int(1e9 / plan["rate"])
+        self._busy_wait_ns = 0 if "beside" in plan else _BUSY_WAIT_NS
         self._templates = [wire.message_template(cafe) for cafe in cafes]
         self._sample_every = _SAMPLE_EVERY_CLOSED if self._outstanding else 1
         self._latencies_us = array("L")
@@ -94,6 +97,7 @@ class Load:
             "deliveries_per_cpu_s": seen / server_s if server_s else 0.0,
             "load_cpu_percent": 100 * own_s / elapsed_s,
             "late_max_us": self._late_max_ns // 1000,
+            "realtime": os.sched_getscheduler(0) == os.SCHED_FIFO,
             "stalled": self._stalled,
             "rss_kib": rss_kib(pid),
             **percentiles(self._latencies_us),
@@ -141,7 +145,7 @@ class Load:
             self._send(self._room)
             self._room = (self._room + 1) % len(self._templates)
             self._due_ns += self._gap_ns
-        return 0.001 if self._due_ns - now_ns > _BUSY_WAIT_NS else 0.0
+        return 0.001 if self._due_ns - now_ns > self._busy_wait_ns else 0.0
 
     def _send(self, room: int) -> None:
         self._sent += 1
@@ -170,7 +174,7 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
     """Carry out one plan in this process. For each round the results of the targets, in the order of the plan."""
     if plan["cpu"] >= 0:
         os.sched_setaffinity(0, {plan["cpu"]})
-    os.nice(plan.get("nice", 0))
+    _take_place(plan.get("beside"))
     targets = plan["targets"]
     fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"]) for target in targets]
     loads = [Load(fleet, plan, target["cafes"]) for fleet, target in zip(fleets, targets, strict=True)]
@@ -185,6 +189,15 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
             results[at] = {**joined[at], **measured, "lost": fleets[at].lost, "refused": fleets[at].refused, "note": fleets[at].note}
         rounds.append(results)
     return rounds
+
+
+def _take_place(beside: Literal["first", "last"] | None) -> None:
+    """`first` needs a right that root has: without it, some of what the others take of the core is measured as the server's latency."""
+    if beside == "last":
+        os.nice(NICE)
+    elif beside == "first":
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
 
 
 def main() -> int:

@@ -148,6 +148,13 @@ class _Broken:
         raise LookupError("a bug")
 
 
+async def test_it_gives_way_to_the_daemon_and_is_weighed_against_it(upstream: Upstream) -> None:
+    async with opened(upstream) as worker:
+        assert (os.getpriority(os.PRIO_PROCESS, worker.pid), os.sched_getscheduler(worker.pid)) == (far.NICE, os.SCHED_BATCH)
+        assert os.getsid(worker.pid) == os.getsid(0)  # in another session it would be a group of its own to the scheduler, as heavy as the daemon's
+        assert os.getpgid(worker.pid) == worker.pid  # and in our process group a Ctrl-C would be for it, too
+
+
 async def test_a_bug_in_one_call_is_told_and_ends_that_call() -> None:
     told: list[o.News] = []
     async with trio.open_nursery() as nursery:

@@ -107,6 +107,16 @@ def test_a_closed_loop_sends_as_much_as_came_back(pair: tuple[Load, Fleet, socke
     assert [json.loads(message.data)["event"] for message in sent] == ["message:send"] * 2
 
 
+def test_beside_others_it_never_polls_without_waiting(pair: tuple[Load, Fleet, socket.socket]) -> None:
+    _, fleet, server = pair
+    plan = Plan(targets=[], rounds=1, path="/ws", outstanding=0, rate=1000, warm_s=0, measure_s=0, join_limit_s=1, cpu=-1)
+    assert Load(fleet, plan, [CAFE])._pace(0) == 0.0
+    beside = Load(fleet, Plan(**plan, beside="first"), [CAFE])
+    assert beside._pace(2_500_000) == 0.001
+    assert beside._sent == 3  # what is late is sent now, and nothing is left out
+    server.recv(65536)
+
+
 def test_pings_are_answered_also_between_deliveries(pair: tuple[Load, Fleet, socket.socket]) -> None:
     load, fleet, server = pair
     ping = Connection(ConnectionType.SERVER).send(Ping(payload=b"beat"))

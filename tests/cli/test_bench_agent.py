@@ -72,11 +72,14 @@ def test_what_was_found_is_summed_up() -> None:
     rounds = [{"quiet": measured(2000), "talk": measured(4400), "asked": {**measured(p99), "asking": asking}} for p99 in (2200, 2000, 9000)]
     result = bench_agent.summed_up(rounds, pinned=True)
     assert (result["calls"], result["ratio"], result["first_us"]) == (60, {"p50_us": 1.0, "p99_us": 1.1}, {"p50": 2000, "p99": 2000, "max": 2000})
+    assert result["ratio_middle"] == {"p50_us": [1.0, 1.0], "p99_us": [1.05, 2.8]}
+    assert bench_agent.summed_up(rounds[:1], pinned=True)["ratio_middle"]["p99_us"] == [1.1, 1.1]
     assert bench_agent.fine(result)
     assert not bench_agent.fine(result | {"calls": 61})
     assert not bench_agent.fine(result | {"failures": ["no"]})
     text = bench_agent.table(result)
     assert "60 for 60 different questions" in text
     assert "p50 1.00, p99 1.10" in text
+    assert "p50 1.00 to 1.00, p99 1.05 to 2.80" in text
     assert "p50 1.00, p99 0.50" in text
     assert text.splitlines()[-1].split() == ["median", "1.00", "1.00", "1.00", "2.00", "4.40", "2.20"]
