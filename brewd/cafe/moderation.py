@@ -237,7 +237,7 @@ def muted(to: int, ref: c.Ref, muting: Muting, now_ms: int) -> Refuse:
 
 def rate_limited(to: int, ref: c.Ref, action: Action, wait_ms: int | None) -> Refuse:
     if wait_ms is None:
-        return Refuse(to, ref, "rate_limited", f"No more of this in your stay here: {_ONE[action]}.", {"action": action})
+        return Refuse(to, ref, "rate_limited", f"You have no {_ONE[action]} left for this stay.", {"action": action})
     wait_s = -(-wait_ms // 1000)
     detail = f"The agent takes the next question of this café in {wait_s} s." if action == "agent" else f"The next {_ONE[action]} may go in {wait_s} s."
     return Refuse(to, ref, "rate_limited", detail, {"action": action, "retryAfterMs": wait_ms})

@@ -75,12 +75,6 @@ class Messages:
         rows = await self._pool.fetch("message_before", cafe_id, seq, limit, timeout_s=self._read_timeout_s)
         return [_message(row, cafe_id) for row in reversed(rows)]
 
-    async def cafe_of(self, message_id: str) -> str | None:
-        """The café a message was said in; None when there is no such message."""
-        for row in await self._pool.fetch("message_author", message_id, timeout_s=self._read_timeout_s):
-            return str(row["cafe_id"])
-        return None
-
 
 def _message(row: Mapping[str, Any], cafe_id: str) -> Message:
     deleted = row["deleted_at"] is not None

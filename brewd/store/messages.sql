@@ -54,6 +54,3 @@ FROM message WHERE cafe_id = $1 AND seq > $2 ORDER BY seq LIMIT $3;
 -- name: message_before
 SELECT cafe_id::text, id::text, seq, user_id::text, username, badge, content, client_msg_id, created_at, deleted_at
 FROM message WHERE cafe_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3;
-
--- name: message_author
-SELECT cafe_id::text, user_id::text FROM message WHERE id = $1;

@@ -138,7 +138,7 @@ def test_questions_are_counted_by_the_session_with_a_gap_for_the_whole_cafe() ->
     play(cafe, c.Take("agent", ANN, STAY, -1), at_ms=NOW_MS + 180_000)
     (refuse,) = play(cafe, c.Take("agent", ANN, STAY, -1), at_ms=NOW_MS + DAY_MS)
     assert isinstance(refuse, Refuse)
-    assert (refuse.detail, refuse.extras) == ("No more of this in your stay here: question.", {"action": "agent"})
+    assert (refuse.detail, refuse.extras) == ("You have no question left for this stay.", {"action": "agent"})
     assert view(cafe, ANN, "agent", at_ms=NOW_MS + DAY_MS).retry_after_ms is None
 
 

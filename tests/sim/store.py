@@ -98,7 +98,6 @@ class Tables:
             "message_by_client_id": self.message_by_client_id,
             "message_after": self.message_after,
             "message_before": self.message_before,
-            "message_author": self.message_author,
             "message_sent": self.message_sent,
             "moderation_add": self.decisions.moderation_add,
             "limit_use_add": self.decisions.limit_use_add,
@@ -193,10 +192,6 @@ class Tables:
                 sent["at_ms"].append(as_ms(row.created_at))
                 sent["badged"].append(row.badge is not None)
         return list(by_author.values())
-
-    def message_author(self, message_id: str) -> list[Any]:
-        row = self.by_id.get(message_id)
-        return [] if row is None else [copy.copy(row)]
 
     def _refuse_broken(self, rows: list[Row]) -> None:
         """What Postgres refuses: text it cannot hold, and whatever is there already."""

@@ -109,8 +109,6 @@ async def test_what_was_written_is_read_as_it_was(bench: Bench) -> None:
     assert recent.messages == [entry.message for entry in entries]
     assert recent.keys == {(BOB, "k"): entries[1].message}
     assert await bench.messages.known([(BOB, "k"), (ANN, "k"), (BOB, "other")]) == recent.keys
-    assert await bench.messages.cafe_of(entries[0].message.id) == bench.cafe
-    assert await bench.messages.cafe_of(NOBODY) is None
 
 
 async def test_pages_are_ascending_and_end_where_asked(bench: Bench) -> None:
