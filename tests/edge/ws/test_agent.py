@@ -214,7 +214,8 @@ async def test_whoever_shares_the_call_hears_the_rest(house: House, cafe: Cafe, 
     await bobs.heard("query:chunk")
     await anns.aclose()
     await until(lambda: len(house.parts.sockets) == 1)
-    await trio.sleep(1.2)  # had nobody shared it, it would have been stopped by now
+    answer = house.parts.agent.agent.resume(query_id, bob.id).answer
+    await until(lambda: len(answer.askers) == 1, STOPPED_S)  # Ann is given up; had nobody shared it, the call would be, too
     upstream.let(3)
     assert await completed(bobs, query_id, index=1) == SAID.removeprefix(ANSWER[0])
     assert (len(upstream.requests), upstream.gone) == (1, 0)
