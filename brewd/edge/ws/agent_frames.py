@@ -12,10 +12,7 @@ from brewd.agent.words import QUERY_MAX_CHARS
 from brewd.cafe.events import Event
 from brewd.edge.ws import plain
 from brewd.edge.ws.hello import Hello
-from brewd.edge.ws.plain import CafeData, CafeId, FrameRef
-
-# The length as well, since Python's $ lets a line break follow.
-QueryId = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
+from brewd.edge.ws.plain import CafeData, CafeId, FrameRef, Id
 
 
 class _Data(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -33,11 +30,11 @@ class QueryData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
 
 
 class CancelData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    query_id: QueryId
+    query_id: Id
 
 
 class ResumeData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    query_id: QueryId
+    query_id: Id
     index: Annotated[int, Meta(ge=0, le=1_000_000, description="of the first chunk that is missing: the number of chunks that have come")] = 0
 
 

@@ -30,6 +30,10 @@ Token = Annotated[str, Meta(min_length=1, max_length=4096)]
 ClientMsgId = Annotated[str, Meta(min_length=1, max_length=64)]
 FrameRef = Annotated[str, Meta(max_length=64)] | int | None
 
+# The length as well, since Python's $ lets a line break follow.
+Id = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
+"""Of a message or a query. The only text of a frame that has a pattern."""
+
 
 class _Data(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     pass
@@ -52,8 +56,7 @@ class SendData(_Data, frozen=True, gc=False, forbid_unknown_fields=True, rename=
 
 
 class DeleteData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    # The length as well, since Python's $ lets a line break follow.
-    message_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
+    message_id: Id
 
 
 class StatusData(_Data, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -181,6 +184,8 @@ def _bad(error: Exception, text: str, unknown: str) -> BadFrame:
         path = path.rstrip("`").lstrip(".") or "$"
         if path == "event" and problem.startswith("Invalid value"):
             problem = f"{unknown}: {problem.removeprefix('Invalid value ')[:_ECHO_MAX_CHARS]}"
+        elif "matching regex" in problem:
+            problem = "Expected an id as the server gave it, like 0192f3a4-5b6c-7d8e-9f01-23456789abcd"
         return BadFrame(path, problem, ref_of(text))
     return BadFrame("$", "JSON is nested too deeply" if isinstance(error, RecursionError) else str(error))
 

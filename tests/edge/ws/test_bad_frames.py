@@ -57,7 +57,7 @@ NOT_OURS = [
     ('{"event":"presence:update","data":{"status":"online"},"ref":[]}', "ref"), ('{"event":"presence:update","data":{"status":"online"},"ref":1.5}', "ref"),
     ('{"event":"presence:update","data":{"status":"online"},"ref":"%s"}' % ("x" * 65), "ref"),
     ('{"event":"presence:update","data":{"status":"online"}}{"event":"presence:update","data":{"status":"away"}}', "$"),
-    ('{"data":{"cafeId":"x"},"ref":"r"}', "$"),
+    ('{"data":{"cafeId":"x"},"ref":"r"}', "$"), ('{"event":"message:delete","data":{"messageId":"the last"}}', "data.messageId"),
 ]  # fmt: skip
 
 

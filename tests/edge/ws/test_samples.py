@@ -55,3 +55,12 @@ def test_whoever_is_at_the_wrong_socket_is_told() -> None:
         plain.decode('{"event":"query"}', (), agent_frames.EVENTS)
     with pytest.raises(plain.BadFrame, match=r"/ws/agent knows cafe:join, .*; the room is at /ws: 'message:send'"):
         agent_frames.decode('{"event":"message:send"}')
+
+
+def test_what_is_no_id_is_told_how_one_looks() -> None:
+    for decode, event, name in ((plain.decode, "message:delete", "messageId"), (agent_frames.decode, "query:cancel", "queryId")):
+        with pytest.raises(plain.BadFrame) as refused:
+            decode(f'{{"event":"{event}","data":{{"{name}":"7"}}}}')
+        (error,) = refused.value.extras["errors"]
+        assert error["path"] == f"data.{name}"
+        assert error["detail"].startswith("Expected an id as the server gave it, like 0192f3a4-")
