@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from brewd.agent.accounts import AgentLog, Entry
 from brewd.agent.answers import KEPT_S, LINGER_S, Answer, Asked
 from brewd.agent.cache import AnswerCache, Key, key_of
-from brewd.agent.calling import Calls, Status, Ticket
+from brewd.agent.calling import Calls, Status, Ticket, busy
 from brewd.agent.context import Context, Rooms
 from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
 from brewd.agent.pieces import Complete, End, Usage
-from brewd.agent.prompt import answer_prompt, version_of
+from brewd.agent.prompt import Prompt, answer_prompt, version_of
 from brewd.agent.settings import AgentConfig, AgentConfigs
 from brewd.agent.words import checked_query
 from brewd.cafe import commands as c
@@ -76,11 +76,15 @@ class Agent:
         )  # fmt: skip
         answer = self._shared(key, entry)
         if answer is None:
-            async with self._one_at_a_time(key):  # so that of many who ask the same at once, one pays for all
+            until_s = self._calls.patience_s()
+
+            async def prompt() -> Prompt:
+                return answer_prompt(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
+
+            async with self._one_at_a_time(key, until_s):  # so that of many who ask the same at once, one pays for all
                 answer = self._shared(key, entry) or await self._found(key, entry)
                 if answer is None:
-                    prompt = answer_prompt(facts, await self._context.live(cafe_id), query)
-                    ticket = await self._calls.admit(entry, config, prompt, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)))
+                    ticket = await self._calls.admit(entry, config, prompt, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)
                     answer = self._start(key, ticket)
                     return self._asked(entry, answer)
         return self._asked(entry, answer)
@@ -159,11 +163,20 @@ class Agent:
         return self._clock.monotonic_s() >= asked.answer.ended_s + KEPT_S
 
     @asynccontextmanager
-    async def _one_at_a_time(self, key: Key) -> AsyncIterator[None]:
+    async def _one_at_a_time(self, key: Key, until_s: float) -> AsyncIterator[None]:
         lock = self._admissions.setdefault(key, trio.Lock())
         try:
-            async with lock:
+            try:
+                lock.acquire_nowait()
+            except trio.WouldBlock:
+                with trio.move_on_at(until_s) as waiting:
+                    await lock.acquire()
+                if waiting.cancelled_caught:
+                    raise busy() from None
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             if not lock.locked():  # else somebody waited for it and has it now
                 self._admissions.pop(key, None)

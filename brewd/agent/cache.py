@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from brewd.agent.personas import Persona
 from brewd.errors import StoreError
+from brewd.people.erasure import FORGOTTEN_KEY, FORGOTTEN_MS
 from brewd.runtime.clock import Clock
 from brewd.runtime.log import get_logger
 from brewd.store.mirror import Mirror, Pipeline
 
 log = get_logger("agent")
 
-TTL_MS: Final = 3_600_000
+TTL_MS: Final = FORGOTTEN_MS
 ENTRIES_MAX: Final = 5000
 REDIS_S: Final = 0.25
 """An asker waits no longer for Redis to know."""
@@ -83,13 +84,14 @@ class AnswerCache:
         if held is not None:
             return held
         try:
-            (found,) = await self._redis.pipeline([("GET", key.redis)], timeout_s=REDIS_S)
+            found, forgotten = await self._redis.pipeline([("GET", key.redis), ("GET", FORGOTTEN_KEY.replace("{id}", key.cafe_id))], timeout_s=REDIS_S)
         except StoreError:
             return None
         answered = _decoded(found)
         if answered is None or answered.cafe_id != key.cafe_id or answered.expires_ms <= self._clock.now_ms():
             return None
-        if answered.expires_ms <= self._forgotten_ms.get(key.cafe_id, 0) + TTL_MS:
+        before_us_ms = int(forgotten) if forgotten and forgotten.isdigit() else 0  # an earlier process may have erased somebody
+        if answered.expires_ms <= max(self._forgotten_ms.get(key.cafe_id, 0), before_us_ms) + TTL_MS:
             return None
         self._keep(key, answered)
         return answered

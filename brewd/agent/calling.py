@@ -129,21 +129,29 @@ class Calls:
         if wait_ms:
             raise Rejected("agent_unavailable", f"The agent is out of order at the moment: {self._circuit.reason}.", retryAfterMs=wait_ms)
 
-    async def admit(self, entry: Entry, config: AgentConfig, prompt: Prompt, take: Callable[[], Awaitable[object]]) -> Ticket:
+    def patience_s(self) -> float:
+        """When (trio time) a question that comes now has waited long enough."""
+        return trio.current_time() + self._config.queue_s
+
+    async def admit(
+        self, entry: Entry, config: AgentConfig, make: Callable[[], Awaitable[Prompt]], take: Callable[[], Awaitable[object]], until_s: float
+    ) -> Ticket:
         """A call may be made, and `start` must be called next, without a wait in between.
 
-        `take` is what its asker needs besides; it may raise. Raises `Rejected` (`agent_unavailable`, `agent_budget_spent`) and
+        It waits for a place until `until_s`; its prompt is made when it has one, of what is true then. `take` is what its asker needs besides. Both may
+        raise. Raises `Rejected` (`agent_unavailable`, `agent_budget_spent`) and
         `StoreError`, and then nothing is taken but what `take` took.
         """
         await self._open()
         self.check()
         account = await self._log.account(entry.cafe_id, config)
         self._refuse_spent(account)
-        if not await self._slots.take(entry.cafe_id, self._config.queue_s):
-            raise Rejected("agent_unavailable", "The agent answers others at the moment. Ask again in a few seconds.", retryAfterMs=BUSY_RETRY_MS)
+        if not await self._slots.take(entry.cafe_id, max(0.0, until_s - trio.current_time())):
+            raise busy()
         reserved, entered, written = 0, False, False
         try:
             self.check()
+            prompt = await make()
             account = await self._log.account(entry.cafe_id, config)  # the one of before may have been let go meanwhile
             self._refuse_spent(account)
             model = self._model(account)
@@ -264,6 +272,11 @@ class Calls:
         self._slots.give(entry.cafe_id)
         latency_ms = round(((self._clock.monotonic_s() if first_s is None else first_s) - began_s) * 1000)
         self._log.end(replace(entry, outcome=entry.outcome_of(outcome), latency_ms=latency_ms, usage=usage, cost_microcents=cost))
+
+
+def busy() -> Rejected:
+    """For a question whose turn has not come."""
+    return Rejected("agent_unavailable", "The agent answers others at the moment. Ask again in a few seconds.", retryAfterMs=BUSY_RETRY_MS)
 
 
 _STOPPED: Final = Failed("agent_unavailable", "The answer was stopped before its end.", 1000)

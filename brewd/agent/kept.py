@@ -9,7 +9,7 @@ from brewd.agent.answers import Asked
 
 KEPT_MAX: Final = 4096
 KEPT_USER_MAX: Final = 32
-"""Questions that are kept, in all and of one asker."""
+"""Questions that are kept, in all and of one asker; of one asker's, those that are answered go first."""
 
 
 class Kept:
@@ -28,7 +28,7 @@ class Kept:
         own = self._of.setdefault(asked.user_id, {})
         own[asked.query_id] = None
         if len(own) > KEPT_USER_MAX:
-            self.pop(next(iter(own)))
+            self.pop(next((one for one in own if self._all[one].answer.end is not None), next(iter(own))))
         while self._all and (len(self._all) > KEPT_MAX or self._is_over(next(iter(self._all.values())))):
             self.pop(next(iter(self._all)))
 

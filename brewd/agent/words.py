@@ -13,6 +13,7 @@ from typing import Final
 
 from brewd.cafe.text import is_blank
 from brewd.errors import Rejected
+from brewd.people import names
 
 QUERY_MAX_CHARS: Final = 500
 MARGIN: Final = 256
@@ -40,7 +41,8 @@ _PERSONAL: Final = re.compile(
     r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"  # an e-mail address
     r"|\b[A-Z]{2}\d{2}(?:\s?[0-9A-Z]{4}){3,7}(?:\s?[0-9A-Z]{1,3})?\b"  # an IBAN
     r"|(?<![\w.])\+?\d(?:[\s()./-]{0,2}\d){7,}"  # a telephone number, or one of a card
-    r"|(?<!\w)@\w[\w.-]*",  # somebody is called by name
+    r"|(?<!\w)@\w[\w.-]*"  # somebody is called by name
+    rf"|(?<!\w){names.SHAPE}(?!\w)",  # so is a guest, present or long gone
     re.IGNORECASE,
 )
 
@@ -54,7 +56,7 @@ def checked_query(query: str) -> str:
         raise _refused(f"{len(query)} characters; at most {QUERY_MAX_CHARS} are allowed")
     if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r" for sign in query):
         raise _refused("must not have control characters")
-    if is_blank(query):
+    if is_blank(query) or not plain(query):
         raise _refused("there is nothing in it to read")
     return query.strip()
 

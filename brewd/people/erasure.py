@@ -56,6 +56,10 @@ USER_KEYS: Final = (
     "spam:duplicate:{id}",
     "spam:mute:{id}",
 )
+FORGOTTEN_KEY: Final = "agent:forgotten:{id}"
+"""Of a café, for as long as an answer of its agent is kept: when somebody it may speak of was erased. Older answers are given to nobody."""
+
+FORGOTTEN_MS: Final = 3_600_000
 SESSION_KEYS: Final = ("session:{sid}", "ratelimit:agent:{id}:{sid}")
 BACKUPS: Final = "not included: a copy of the database made before still has it, until that copy is gone"
 
@@ -261,7 +265,9 @@ class Erasure:
         removed: Counter[str] = Counter()
         for at in range(0, len(people), NAMES_AT_ONCE):
             names = _keys(people[at : at + NAMES_AT_ONCE])
+            cafes = sorted({gone.cafe_id for gone, _ in people[at : at + NAMES_AT_ONCE]})
             commands: list[RedisCommand] = [("DEL", *keys) for keys in names.values()]
+            commands += [("SET", FORGOTTEN_KEY.replace("{id}", cafe), self._clock.now_ms(), "PX", FORGOTTEN_MS) for cafe in cafes]
             # Once more behind whatever the mirror is writing at the moment.
             self._mirror.write(f"erased:{people[at][0].alias}", commands)
             try:
@@ -271,7 +277,7 @@ class Erasure:
                 for gone, sessions in people[: OWED_MAX - len(self._owed)]:
                     self._owed[gone.id] = (gone, sessions)
                 return None
-            removed.update(dict(zip(names, map(int, counts), strict=True)))
+            removed.update(dict(zip(names, map(int, counts[: len(names)]), strict=True)))
         return dict(removed)
 
 

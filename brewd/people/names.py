@@ -26,6 +26,10 @@ _NOUNS: Final = _words(
 )
 
 
+SHAPE: Final = rf"(?:{'|'.join(_ADJECTIVES)})(?:{'|'.join(_NOUNS)})(?:\d{{4}}|-\w{{6}})"
+"""Every name that is given to somebody, as a regular expression."""
+
+
 def receipt_name(ids: Ids) -> str:
     """`MellowOtter4821`: one of 37 million, short enough to type."""
     return f"{_pair(ids)}{1000 + ids.below(9000)}"

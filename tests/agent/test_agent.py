@@ -10,6 +10,7 @@ from brewd.agent.answers import KEPT_S, LINGER_S
 from brewd.agent.pieces import Chunk, Complete, Failed, Usage
 from brewd.cafe.commands import Who
 from brewd.errors import Rejected
+from brewd.people.erasure import FORGOTTEN_KEY
 from brewd.runtime.clock import Clock
 from tests.agent.conftest import Open
 from tests.agent.table import Table, hear, listening, until
@@ -64,6 +65,18 @@ async def test_what_only_redis_remembers_is_not_answered_again_once_somebody_is_
     async with opened() as table:
         table.agent.forget(cafe.id, {"somebody"})
         assert not (await table.ask(cafe)).cached
+
+
+@pytest.mark.parametrize(("mark", "cached"), [(None, True), (b"rubbish", True), (0, True), (1 << 60, False)])
+async def test_an_erasure_that_a_process_before_has_marked_counts_too(opened: Open, mark: bytes | int | None, cached: bool) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        await table.heard(cafe)
+        await table.mirror.flush()
+    async with opened() as table:
+        if mark is not None:
+            await table.redis.pipeline([("SET", FORGOTTEN_KEY.replace("{id}", cafe.id), mark)])
+        assert (await table.ask(cafe)).cached is cached
 
 
 @pytest.mark.parametrize("change", ["persona", "menu", "crowd", "cafe", "query"])

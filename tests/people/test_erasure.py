@@ -13,7 +13,7 @@ from brewd.cafe.effects import Record, Seen, Used
 from brewd.cafe.ledger import Ledger
 from brewd.errors import Rejected, StoreError
 from brewd.people.badge_rules import TIP_THRESHOLD
-from brewd.people.erasure import ERASED, SESSION_KEYS, USER_KEYS, Erasure
+from brewd.people.erasure import ERASED, FORGOTTEN_KEY, FORGOTTEN_MS, SESSION_KEYS, USER_KEYS, Erasure
 from brewd.people.expiry import Expiry
 from brewd.people.join import JoinAnswer, patron_hash
 from brewd.people.records import Cafe
@@ -96,6 +96,9 @@ async def test_nothing_of_a_person_is_left_and_everything_of_the_others(world: W
         "customer": 1,
     }  # fmt: skip
     assert receipt.keys == dict.fromkeys(USER_KEYS + SESSION_KEYS, 1)
+    (mark, left_ms) = await redis.pipeline([(verb, FORGOTTEN_KEY.replace("{id}", cafe.id)) for verb in ("GET", "PTTL")])
+    assert 0 <= world.clock.now_ms() - int(mark) < FORGOTTEN_MS
+    assert 0 < left_ms <= FORGOTTEN_MS
     assert "not included" in receipt.backups
     assert await in_postgres(world.pg, ann.user.id, ann.user.username) == {}
     assert await in_redis(redis, ann.user.id, ann.user.username) == []

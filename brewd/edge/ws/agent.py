@@ -50,8 +50,8 @@ class _Query:
 
     __slots__ = ("id", "over", "scope", "told")
 
-    def __init__(self) -> None:
-        self.id = ""
+    def __init__(self, query_id: str = "") -> None:
+        self.id = query_id
         self.told = self.over = False
         self.scope = trio.CancelScope()
 
@@ -145,7 +145,7 @@ class AgentSocket(peer.Peer):
             self._answer(frame.ref, f.QueryAnswer(asked.query_id))
             await self._listen(mine, asked, frame.data.index)
 
-        self._start(frame.ref, listen)
+        self._start(frame.ref, listen, asked.query_id)
 
     def _cancel(self, frame: f.CancelFrame) -> None:
         """The reply is the last that is said here of the query."""
@@ -183,14 +183,14 @@ class AgentSocket(peer.Peer):
         if ref is not None:
             self.outbox.push(self._parts.dialect.reply(ref, data))
 
-    def _start(self, ref: c.Ref, listen: Listen) -> None:
+    def _start(self, ref: c.Ref, listen: Listen, query_id: str = "") -> None:
         """Listen in a task of its own, so that the socket goes on reading. Raises `Rejected` when there are too many."""
         if self.draining:
             raise self._restarting()
         if sum(not query.scope.cancel_called for query in self._queries) >= QUERIES_MAX:
             raise Rejected("rate_limited", f"A socket may have {QUERIES_MAX} queries under way.", retryAfterMs=RETRY_MS, limit="queries")
         assert self._nursery is not None
-        query = _Query()
+        query = _Query(query_id)
         self._queries.append(query)
         self._nursery.start_soon(self._run, query, ref, listen)
 

@@ -1,0 +1,141 @@
+"""What happens to a question when something else happens meanwhile: another frame in the same segment, an erasure, a restart, a full house."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from brewd import config as cfg
+from brewd.agent import kept
+from brewd.config import Config
+from brewd.people.records import Cafe
+from tests.agent.upstream import Script, Upstream, open_upstream
+from tests.edge.ws.house import House, Person, house_config, open_house
+from tests.edge.ws.test_agent import HELD, ask, completed, connect, heard_to_the_end, until
+from tests.edge.ws.wire import Wire, said
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with open_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def config(tmp_path: Path, upstream: Upstream, postgres_dsn: str, redis_url: str) -> Config:
+    config = house_config(tmp_path, postgres_dsn, redis_url)
+    key = tmp_path / "key"
+    key.write_text("sk-test")
+    asking = cfg.PerSession(per_session=1000, gap_s=0)
+    free = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
+    return replace(
+        config,
+        agent=replace(config.agent, base_url=upstream.url, api_key_file=str(key), retries=0, in_flight_max=1, in_flight_cafe_max=1, queue_s=0.3),
+        limits=replace(config.limits, profiles={"standard": cfg.Profile(message=free, badge_message=free, agent=asking, badge_agent=asking)}),
+    )
+
+
+@pytest.fixture
+async def house(config: Config) -> AsyncIterator[House]:
+    async with open_house(config) as house:
+        yield house
+
+
+@pytest.fixture
+async def cafe(house: House) -> Cafe:
+    return await house.cafe()
+
+
+@pytest.fixture
+async def ann(house: House, cafe: Cafe) -> Person:
+    return await house.guest(cafe)
+
+
+async def held(house: House, who: Person, upstream: Upstream) -> tuple[Wire, str]:
+    """A question whose answer has begun and waits."""
+    upstream.script = HELD
+    wire = await connect(house, who)
+    query_id = await ask(wire, who)
+    upstream.let()
+    await wire.heard("query:chunk")
+    return wire, query_id
+
+
+async def test_two_resumes_in_one_segment_are_one_listening(house: House, ann: Person, upstream: Upstream) -> None:
+    wire, query_id = await held(house, ann, upstream)
+    await wire.send(b"".join(said("query:resume", {"queryId": query_id, "index": 1}, ref) for ref in ("a", "b", "c", "d", "e")))
+    upstream.let(3)
+    chunks, _ = await heard_to_the_end(wire, query_id)
+    assert len({chunk["index"] for chunk in chunks}) == len(chunks)
+    assert [told for told in await wire.settle() if told["event"] in ("query:chunk", "query:complete", "query:error")] == []
+
+
+async def test_nothing_is_said_of_a_query_after_it_was_cancelled_in_the_segment_that_resumed_it(house: House, ann: Person, upstream: Upstream) -> None:
+    wire, query_id = await held(house, ann, upstream)
+    await wire.send(said("query:resume", {"queryId": query_id, "index": 1}, "a") + said("query:cancel", {"queryId": query_id}, "b"))
+    told = [*await wire.settle(), *await wire.settle(), *await wire.settle()]
+    at = next(at for at, one in enumerate(told) if one.get("ref") == "b")
+    assert told[at]["event"] == "reply"
+    assert [one["event"] for one in told[at:] if one["event"].startswith("query:")] == []
+
+
+async def test_those_who_wait_with_the_same_question_wait_no_longer_than_one(house: House, cafe: Cafe, ann: Person, upstream: Upstream) -> None:
+    await held(house, ann, upstream)
+    wires = [(await connect(house, one)) for one in [await house.guest(cafe) for _ in range(6)]]
+    began_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for wire in wires:
+            nursery.start_soon(wire.refused, "query:stream", {"cafeId": cafe.id, "query": "The same?"})
+    assert trio.current_time() - began_s < 4 * 0.3  # one after the other it would be six times as long
+
+
+async def test_a_question_under_way_can_be_cancelled_however_many_came_after_it(
+    house: House, cafe: Cafe, ann: Person, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "KEPT_USER_MAX", 3)
+    wire = await connect(house, ann)
+    await completed(wire, await ask(wire, ann, "Short?"))
+    upstream.script = HELD
+    query_id = await ask(wire, ann, "Long?")
+    for _ in range(4):
+        await completed(wire, await ask(wire, ann, "Short?"))
+    assert await wire.ask("query:cancel", {"queryId": query_id}) == {"queryId": query_id}
+    await until(lambda: not upstream.streaming)
+
+
+async def test_a_question_that_waits_is_asked_with_what_is_true_when_its_turn_comes(config: Config, upstream: Upstream) -> None:
+    async with open_house(replace(config, agent=replace(config.agent, queue_s=5.0))) as house:
+        cafe = await house.cafe()
+        ann, bob, carl = [await house.guest(cafe) for _ in range(3)]
+        room = await house.enter(carl)
+        sent = await house.send(room, cafe.id, "there is a purple llama")
+        wire, query_id = await held(house, ann, upstream)
+        bobs = await connect(house, bob)
+        await bobs.send(said("query:stream", {"cafeId": cafe.id, "query": "What is new?"}, "q"))
+        await bobs.settle()
+        await room.ask("message:delete", {"messageId": sent["message"]["id"]})
+        upstream.script = Script()
+        upstream.let(3)
+        await heard_to_the_end(wire, query_id)
+        await bobs.heard("query:complete")
+        assert "llama" not in upstream.requests[-1].raw.decode()
+
+
+@pytest.mark.parametrize("words", ["{} has gout", "gout has {}!", "({})"])
+async def test_no_guest_is_named_to_the_api_whoever_they_are(house: House, cafe: Cafe, ann: Person, upstream: Upstream, words: str) -> None:
+    silent, carl = await house.guest(cafe), await house.guest(cafe)
+    carls, room = await house.enter(carl), await house.enter(ann)
+    await house.send(carls, cafe.id, "hello")
+    for name in (silent.name, carl.name, "MellowOtter4821"):
+        await house.send(room, cafe.id, words.format(name))
+    await carls.aclose()
+    assert (await house.api("DELETE", "/api/users/me", by=carl)).status == 204
+    wire = await connect(house, ann)
+    await completed(wire, await ask(wire, ann, f"Who is {carl.name}?"))
+    sent = upstream.requests[-1].raw.decode()
+    assert "gout" in sent or "(" in sent
+    assert not [name for name in (silent.name, carl.name, "MellowOtter4821") if name in sent]
