@@ -142,13 +142,14 @@ async def test_two_hundred_askers_with_twenty_questions_make_twenty_calls(opened
         ("", "nothing in it to read"),
         (" \n\t ", "nothing in it to read"),
         ("\u200b\u2800", "nothing in it to read"),
+        ("\ue000\u0378" * 3, "nothing in it to read"),
         ("x" * 501, "501 characters"),
         ("x" * 10_240, "10240 characters"),
         ("what\x00now", "control characters"),
         ("\x1b[31mred", "control characters"),
         ("half a sign \ud800", "control characters"),
     ],
-    ids=["empty", "blank", "invisible", "501", "10 kB", "NUL", "escape", "surrogate"],
+    ids=["empty", "blank", "invisible", "unassigned", "501", "10 kB", "NUL", "escape", "surrogate"],
 )
 async def test_a_query_nobody_could_answer_is_refused_and_costs_nothing(table: Table, query: str, problem: str) -> None:
     cafe = await table.cafe()
