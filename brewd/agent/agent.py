@@ -76,7 +76,7 @@ class Agent:
         )  # fmt: skip
         answer = self._shared(key, entry)
         if answer is None:
-            until_s = self._calls.patience_s()
+            until_s = self._calls.deadline_s()
 
             async def prompt() -> Prompt:
                 return answer_prompt(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)

@@ -129,7 +129,7 @@ class Calls:
         if wait_ms:
             raise Rejected("agent_unavailable", f"The agent is out of order at the moment: {self._circuit.reason}.", retryAfterMs=wait_ms)
 
-    def patience_s(self) -> float:
+    def deadline_s(self) -> float:
         """When (trio time) a question that comes now has waited long enough."""
         return trio.current_time() + self._config.queue_s
 

@@ -114,7 +114,7 @@ class Proactive:
             id=self._ids.uuid7(), cafe_id=cafe_id, user_id=None, session_id=None, staff=False, query=None,
             persona=config.persona, model="", at_ms=now_ms, proactive=True,
         )  # fmt: skip
-        text = await self._made(await self._calls.admit(entry, config, prompt, trio.lowlevel.checkpoint, self._calls.patience_s()))
+        text = await self._made(await self._calls.admit(entry, config, prompt, trio.lowlevel.checkpoint, self._calls.deadline_s()))
         if not text or any(alike(text, before) for before in said):
             return False
         ref = self._rooms.ref(cafe_id)

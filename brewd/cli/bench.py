@@ -35,9 +35,8 @@ _AGENT_DESCRIPTION: Final = """\
 200 guests of one café ask its agent 20 different questions, again and again, of an upstream that the bench runs itself, while 100
 others hear 100 messages a second; and in turn the same room while nobody asks, and while 200 guests of other cafés hear as much ordinary
 talk as the answers were. Prints the upstream calls (one a question), how long the first words are under way from the upstream to a
-socket, and the room's latency in all three. The server has the whole machine, as it would have; the generator stays on one core and, where
-the system lets it (root), measures ahead of whatever else runs there. Exit code 1 when a question stayed without an answer or was asked
-twice upstream."""
+socket, and the room's latency in all three. The generator, where the system lets it (root), measures ahead of whatever else runs on its
+core. Exit code 1 when a question stayed without an answer or was asked twice upstream."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -74,7 +73,7 @@ def add_parser(subparsers: Any) -> None:
     agent.add_argument("--askers", type=_positive, default=200, metavar="N", help="default 200")
     agent.add_argument("--rate", type=options.positive_number, metavar="N", help="messages a second in the room (default 100)")
     agent.add_argument("--rounds", type=_positive, default=6, metavar="N", help="three measurements each, in another order each time (default 6)")
-    _add_machine(agent, seconds=5.0, server_cpu=None)
+    _add_machine(agent, seconds=5.0)
 
 
 def _add_load(parser: argparse.ArgumentParser, *, seconds: float, warm: float) -> argparse._MutuallyExclusiveGroup:
@@ -89,12 +88,11 @@ def _add_load(parser: argparse.ArgumentParser, *, seconds: float, warm: float) -
     return load
 
 
-def _add_machine(parser: argparse.ArgumentParser, *, seconds: float, warm: float = 1.0, server_cpu: int | None = 0) -> None:
+def _add_machine(parser: argparse.ArgumentParser, *, seconds: float, warm: float = 1.0) -> None:
     """How long each measurement takes, and where."""
     parser.add_argument("--seconds", type=options.positive_number, default=seconds, metavar="S", help=f"length of each measurement (default {seconds:g})")
     parser.add_argument("--warm", type=options.positive_number, default=warm, metavar="S", help=f"under load before it counts (default {warm:g})")
-    where = "any" if server_cpu is None else str(server_cpu)
-    parser.add_argument("--server-cpu", type=int, default=server_cpu, metavar="CPU", help=f"core of the daemon and what it starts (default {where})")
+    parser.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and what it starts (default 0)")
     parser.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
     parser.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
 

@@ -78,9 +78,9 @@ def _askers() -> Iterator[Askers]:
 def measure(args: Any, drive: Drive) -> dict[str, Any]:
     """All rounds, and what they come to. `drive(plan, limit_s=…)` runs the room's load."""
     cores = os.sched_getaffinity(0)
-    load_cpu = args.load_cpu if args.load_cpu in cores and args.load_cpu != args.server_cpu and len(cores) > 1 else -1
-    server_cpu = args.server_cpu if args.server_cpu in cores and load_cpu >= 0 else None
-    with _askers() as askers, bench_daemon(cpu=server_cpu, parent_dir=args.dir, agent_url=askers.url) as daemon:
+    pinned = {args.server_cpu, args.load_cpu} <= cores and args.server_cpu != args.load_cpu
+    load_cpu = args.load_cpu if pinned else -1
+    with _askers() as askers, bench_daemon(cpu=args.server_cpu if pinned else None, parent_dir=args.dir, agent_url=askers.url) as daemon:
         (cafe,), tokens = daemon.populate(rooms=1, sockets=ROOM_SOCKETS + args.askers)
         daemon.spend_freely(cafe)
         askers.order(port=daemon.port, cafe=cafe, tokens=tokens[ROOM_SOCKETS:], cpu=load_cpu)
@@ -115,11 +115,11 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
                 order = [*_STATES[number % 3 :], *_STATES[: number % 3]]  # what comes first changes with every round
                 rounds.append({state: once(state, pool) for state in order})
                 output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
-    return summed_up(rounds, pinned=server_cpu is not None)
+    return summed_up(rounds, pinned=pinned)
 
 
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
-    """`first_us`: from the upstream's first words of an answer to the socket of each asker of it. `pinned`: the server had one core.
+    """`first_us`: from the upstream's first words of an answer to the socket of each asker of it.
 
     `ratio` is the median of the rounds' own ratios, `ratio_middle` the first and the third quartile: what lies between them, half of the rounds showed.
     """

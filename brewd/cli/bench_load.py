@@ -174,7 +174,11 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
     """Carry out one plan in this process. For each round the results of the targets, in the order of the plan."""
     if plan["cpu"] >= 0:
         os.sched_setaffinity(0, {plan["cpu"]})
-    _take_place(plan.get("beside"))
+    if plan.get("beside") == "last":
+        os.nice(NICE)
+    elif plan.get("beside") == "first" and plan["cpu"] >= 0:  # anywhere else it could put itself ahead of the server
+        with suppress(PermissionError):  # then some of what the others take of its core is measured as the server's latency
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
     targets = plan["targets"]
     fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"]) for target in targets]
     loads = [Load(fleet, plan, target["cafes"]) for fleet, target in zip(fleets, targets, strict=True)]
@@ -189,15 +193,6 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
             results[at] = {**joined[at], **measured, "lost": fleets[at].lost, "refused": fleets[at].refused, "note": fleets[at].note}
         rounds.append(results)
     return rounds
-
-
-def _take_place(beside: Literal["first", "last"] | None) -> None:
-    """`first` needs a right that root has: without it, some of what the others take of the core is measured as the server's latency."""
-    if beside == "last":
-        os.nice(NICE)
-    elif beside == "first":
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
 
 
 def main() -> int:

@@ -56,11 +56,11 @@ USER_KEYS: Final = (
     "spam:duplicate:{id}",
     "spam:mute:{id}",
 )
+SESSION_KEYS: Final = ("session:{sid}", "ratelimit:agent:{id}:{sid}")
 FORGOTTEN_KEY: Final = "agent:forgotten:{id}"
 """Of a café, for as long as an answer of its agent is kept: when somebody it may speak of was erased. Older answers are given to nobody."""
 
 FORGOTTEN_MS: Final = 3_600_000
-SESSION_KEYS: Final = ("session:{sid}", "ratelimit:agent:{id}:{sid}")
 BACKUPS: Final = "not included: a copy of the database made before still has it, until that copy is gone"
 
 SendAway = Callable[[str, int, str], object]
@@ -261,7 +261,7 @@ class Erasure:
                 return total
 
     async def _unwritten(self, people: Sequence[tuple[Gone, Sequence[str]]]) -> dict[str, int] | None:
-        """Remove their keys; how many there were of each pattern. None when Redis does not answer: then it is owed."""
+        """Remove their keys, and mark their cafés for the agent; how many keys there were of each pattern. None when Redis does not answer: then it is owed."""
         removed: Counter[str] = Counter()
         for at in range(0, len(people), NAMES_AT_ONCE):
             names = _keys(people[at : at + NAMES_AT_ONCE])

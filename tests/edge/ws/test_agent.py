@@ -44,6 +44,10 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def config(config: Config, upstream: Upstream, tmp_path: Path) -> Config:
+    return unlimited(config, upstream, tmp_path)
+
+
+def unlimited(config: Config, upstream: Upstream, tmp_path: Path) -> Config:
     """No limit on how often anybody asks, and a key that the upstream takes."""
     key = tmp_path / "key"
     key.write_text("sk-test\n")

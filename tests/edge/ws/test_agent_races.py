@@ -9,13 +9,12 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from brewd import config as cfg
 from brewd.agent import kept
 from brewd.config import Config
 from brewd.people.records import Cafe
 from tests.agent.upstream import Script, Upstream, open_upstream
-from tests.edge.ws.house import House, Person, house_config, open_house
-from tests.edge.ws.test_agent import HELD, ask, completed, connect, heard_to_the_end, until
+from tests.edge.ws.house import House, Person, open_house
+from tests.edge.ws.test_agent import HELD, ask, completed, connect, heard_to_the_end, unlimited, until
 from tests.edge.ws.wire import Wire, said
 
 
@@ -26,23 +25,10 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-def config(tmp_path: Path, upstream: Upstream, postgres_dsn: str, redis_url: str) -> Config:
-    config = house_config(tmp_path, postgres_dsn, redis_url)
-    key = tmp_path / "key"
-    key.write_text("sk-test")
-    asking = cfg.PerSession(per_session=1000, gap_s=0)
-    free = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
-    return replace(
-        config,
-        agent=replace(config.agent, base_url=upstream.url, api_key_file=str(key), retries=0, in_flight_max=1, in_flight_cafe_max=1, queue_s=0.3),
-        limits=replace(config.limits, profiles={"standard": cfg.Profile(message=free, badge_message=free, agent=asking, badge_agent=asking)}),
-    )
-
-
-@pytest.fixture
-async def house(config: Config) -> AsyncIterator[House]:
-    async with open_house(config) as house:
-        yield house
+def config(config: Config, upstream: Upstream, tmp_path: Path) -> Config:
+    """One question at a time, and a short wait for it."""
+    free = unlimited(config, upstream, tmp_path)
+    return replace(free, agent=replace(free.agent, in_flight_max=1, in_flight_cafe_max=1, queue_s=0.3))
 
 
 @pytest.fixture
