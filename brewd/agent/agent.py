@@ -17,7 +17,7 @@ from brewd.agent.context import Context, Rooms
 from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
 from brewd.agent.pieces import Complete, End, Usage
-from brewd.agent.prompt import Prompt, answer_prompt, version_of
+from brewd.agent.prompt import Question, version_of
 from brewd.agent.settings import AgentConfig, AgentConfigs
 from brewd.agent.words import checked_query
 from brewd.cafe import commands as c
@@ -78,13 +78,13 @@ class Agent:
         if answer is None:
             until_s = self._calls.deadline_s()
 
-            async def prompt() -> Prompt:
-                return answer_prompt(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
+            async def question() -> Question:
+                return Question(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
 
             async with self._one_at_a_time(key, until_s):  # so that of many who ask the same at once, one pays for all
                 answer = self._shared(key, entry) or await self._found(key, entry)
                 if answer is None:
-                    ticket = await self._calls.admit(entry, config, prompt, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)
+                    ticket = await self._calls.admit(entry, config, question, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)
                     answer = self._start(key, ticket)
                     return self._asked(entry, answer)
         return self._asked(entry, answer)

@@ -1,6 +1,6 @@
 """An answer as it is made and heard: one call of the API, or a text from the cache, and everyone who asked for it.
 
-An `Answer` gathers words into chunks and tells whoever listens. An `Asked` is one question of one asker. While somebody wants an
+An `Answer` keeps its chunks and tells whoever listens. An `Asked` is one question of one asker. While somebody wants an
 answer, its call goes on; an asker whose socket is lost is waited for a moment (`LINGER_S`), and one who cancels is not.
 """
 
@@ -12,7 +12,6 @@ from typing import Final
 
 import trio
 
-from brewd.agent.chunks import Chunker
 from brewd.agent.pieces import Chunk, Complete, End, Piece
 from brewd.runtime.clock import Clock
 
@@ -45,12 +44,10 @@ class _Listener:
 class Answer:
     """`askers`: who still wants it. `scope`: cancels its call."""
 
-    __slots__ = ("_chunker", "_clock", "_due", "askers", "cached", "chunks", "end", "ended", "ended_s", "first_s", "listeners", "scope")
+    __slots__ = ("_clock", "askers", "cached", "chunks", "end", "ended", "ended_s", "first_s", "listeners", "scope")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._chunker = Chunker()
-        self._due = trio.Event()
         self.listeners: dict[_Listener, None] = {}
         self.cached = False
         self.chunks: list[str] = []
@@ -80,42 +77,18 @@ class Answer:
         return self.scope.cancel_called
 
     def said(self, text: str) -> None:
-        """More words came."""
-        now_s = self._clock.monotonic_s()
-        if self.first_s is None and text:
-            self.first_s = now_s
-        self._tell(self._chunker.add(text, now_s))
-        if self._chunker.due_s != math.inf:
-            self._due.set()
-
-    async def tell_in_time(self) -> None:
-        """Let words that are held back go when they are due. Runs until cancelled."""
-        while True:
-            await self._due.wait()
-            self._due = trio.Event()
-            while self._chunker.due_s != math.inf:
-                now_s = self._clock.monotonic_s()
-                if now_s >= self._chunker.due_s:
-                    self._tell(self._chunker.take(now_s))
-                else:
-                    await trio.sleep(self._chunker.due_s - now_s)
-
-    def flush(self) -> None:
-        """Everything that came is told now."""
-        self._tell(self._chunker.take(self._clock.monotonic_s()))
+        """Another chunk came."""
+        if self.first_s is None:
+            self.first_s = self._clock.monotonic_s()
+        self.chunks.append(text)
+        self._spread(Chunk(len(self.chunks) - 1, text))
 
     def finish(self, end: End) -> None:
         """There is no more."""
-        self.flush()
         self.end = end
         self.ended_s = self._clock.monotonic_s()
         self.ended.set()
         self._spread(end)
-
-    def _tell(self, text: str) -> None:
-        if text:
-            self.chunks.append(text)
-            self._spread(Chunk(len(self.chunks) - 1, text))
 
     def _spread(self, piece: Piece) -> None:
         for listener in list(self.listeners):

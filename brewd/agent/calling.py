@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from brewd.agent.accounts import Account, AgentLog, Entry
 from brewd.agent.answers import Answer
 from brewd.agent.budget import cost_microcents, expected_microcents, price_of
-from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Opening, Trouble, UpstreamError
+from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Opening, Trouble, UpstreamError, Written
 from brewd.agent.circuit import Circuit
 from brewd.agent.key import api_key
 from brewd.agent.pieces import Complete, End, Failed, Usage
-from brewd.agent.prompt import Prompt
+from brewd.agent.prompt import Task, size_bytes
 from brewd.agent.settings import AgentConfig
 from brewd.agent.slots import Slots
 from brewd.config_agent import Agent as Config
@@ -50,7 +50,7 @@ class Ticket(Struct, frozen=True):
 
     account: Account
     entry: Entry
-    prompt: Prompt
+    task: Task
     reserved: int
 
 
@@ -134,11 +134,11 @@ class Calls:
         return trio.current_time() + self._config.queue_s
 
     async def admit(
-        self, entry: Entry, config: AgentConfig, make: Callable[[], Awaitable[Prompt]], take: Callable[[], Awaitable[object]], until_s: float
+        self, entry: Entry, config: AgentConfig, make: Callable[[], Awaitable[Task]], take: Callable[[], Awaitable[object]], until_s: float
     ) -> Ticket:
         """A call may be made, and `start` must be called next, without a wait in between.
 
-        It waits for a place until `until_s`; its prompt is made when it has one, of what is true then. `take` is what its asker needs besides. Both may
+        It waits for a place until `until_s`; its task is made when it has one, of what is true then. `take` is what its asker needs besides. Both may
         raise. Raises `Rejected` (`agent_unavailable`, `agent_budget_spent`) and
         `StoreError`, and then nothing is taken but what `take` took.
         """
@@ -151,12 +151,12 @@ class Calls:
         reserved, entered, written = 0, False, False
         try:
             self.check()
-            prompt = await make()
+            task = await make()
             account = await self._log.account(entry.cafe_id, config)  # the one of before may have been let go meanwhile
             self._refuse_spent(account)
             model = self._model(account)
             price = price_of(self._config.prices, model)
-            reserved = expected_microcents(price, input_tokens=prompt.size_bytes // BYTES_PER_TOKEN, max_tokens=self._max_tokens)
+            reserved = expected_microcents(price, input_tokens=size_bytes(task) // BYTES_PER_TOKEN, max_tokens=self._max_tokens)
             account.budget.reserve(reserved)
             await take()
             entered = self._circuit.enter(self._clock.now_ms())
@@ -167,7 +167,7 @@ class Calls:
             await self._log.begin(entry)
             if self._nursery is None:
                 raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)
-            return Ticket(account, entry, prompt, reserved)
+            return Ticket(account, entry, task, reserved)
         except BaseException:
             if entered:
                 self._circuit.left()
@@ -218,10 +218,7 @@ class Calls:
         outcome = "cancelled"
         try:
             with answer.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(answer.tell_in_time)
-                    end, outcome = await self._called(ticket, answer, meter)
-                    nursery.cancel_scope.cancel()
+                end, outcome = await self._called(ticket, answer, meter)
         except Exception as error:
             incident = self._ids.uuid4()
             log.error("answer_crashed", cafe=ticket.entry.cafe_id, incident=incident, exc_info=error)
@@ -229,7 +226,6 @@ class Calls:
         finally:
             self._circuit.left()
             self._settle(ticket, answer, meter, outcome, began_s)
-            answer.flush()
             end = replace(end, partial=bool(answer.chunks)) if isinstance(end, Failed) else end
             done(end)
             answer.finish(end)
@@ -245,13 +241,12 @@ class Calls:
         if self._circuit.reason:  # a probe
             client.use_key(self._find_key(self._config))
         try:
-            stop_reason = await client.answer(ticket.prompt, model=ticket.entry.model, max_tokens=self._max_tokens, on_text=said, meter=meter)
+            written = await client.answer(ticket.task, model=ticket.entry.model, max_tokens=self._max_tokens, on_chunk=said, meter=meter)
         except UpstreamError as error:
             return self._failed(error), error.trouble
         if self._circuit.succeeded():
             log.info("available")
-        answer.flush()
-        return _end(stop_reason, answer.text, ticket.prompt, meter.usage)
+        return _end(written, answer.text, meter.usage)
 
     def _failed(self, error: UpstreamError) -> Failed:
         detail, retry_after_ms = _SAID[error.trouble]
@@ -282,12 +277,12 @@ def busy() -> Rejected:
 _STOPPED: Final = Failed("agent_unavailable", "The answer was stopped before its end.", 1000)
 
 
-def _end(stop_reason: str, text: str, prompt: Prompt, usage: Usage) -> tuple[End, str]:
+def _end(written: Written, text: str, usage: Usage) -> tuple[End, str]:
     """What a reason to stop means to whoever asked, and in the log."""
-    if stop_reason == "refusal":
+    if written.stop_reason == "refusal":
         return Failed("invalid_request", "The agent does not answer this. Ask something else."), "refused"
-    truncated = stop_reason in ("max_tokens", "model_context_window_exceeded")
+    truncated = written.stop_reason in ("max_tokens", "model_context_window_exceeded")
     if not text.strip():
         detail = "The agent ran out of room before it said anything. Ask something simpler." if truncated else "The agent had nothing to say."
         return Failed("agent_unavailable", detail), "max_tokens" if truncated else "empty"
-    return Complete(text, False, prompt.sources, usage, truncated), "max_tokens" if truncated else "answered"
+    return Complete(text, False, written.sources, usage, truncated), "max_tokens" if truncated else "answered"

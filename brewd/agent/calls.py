@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from brewd.agent.pieces import Usage
-from brewd.agent.prompt import Prompt
+from brewd.agent.prompt import Task
 
 Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_limited", "key_refused", "bad_request", "cut"]
 
@@ -74,8 +74,15 @@ class Meter:
         return Usage(self.input, output, self.cache_read, self.cache_write)
 
 
+class Written(Struct, frozen=True):
+    """An answer is whole. `stop_reason` as the API says it; `sources` as in `prompt.Prompt`."""
+
+    stop_reason: str
+    sources: tuple[str, ...]
+
+
 class Answerer(Protocol):
-    """Whoever answers: `remote.WorkerProcess`, and behind it `upstream.Claude`."""
+    """Whoever answers: `remote.WorkerProcess`, and behind it `writer.Writer`."""
 
     def use_key(self, api_key: str) -> None: ...
-    async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str: ...
+    async def answer(self, task: Task, *, model: str, max_tokens: int, on_chunk: Callable[[str], None], meter: Meter) -> Written: ...

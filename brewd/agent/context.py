@@ -98,7 +98,7 @@ class Context:
             now,
             topics=tuple(view.topic for view in heard.topics),
             chat=tuple(message.content for message in talk[-CHAT_LINES_MAX:]),
-            names=secrets_of(message.username for message in talk),
+            names=tuple({message.username: None for message in talk}),
         )
 
     async def talk(self, cafe_id: str) -> Sequence[Message]:

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from brewd.agent.calls import Opening, Trouble
-from brewd.agent.prompt import Prompt
+from brewd.agent.calls import Opening, Trouble, Written
+from brewd.agent.prompt import Task
 
 LINE_MAX_BYTES: Final = 1 << 20
 """Far more than a prompt or a piece of an answer can be: more is no line."""
@@ -28,7 +28,7 @@ class Open(Struct, frozen=True, tag=True):
 
 class Ask(Struct, frozen=True, tag=True):
     call: int
-    prompt: Prompt
+    task: Task
     model: str
     max_tokens: int
 
@@ -56,6 +56,8 @@ class Began(Struct, frozen=True, tag=True):
 
 
 class Said(Struct, frozen=True, tag=True):
+    """A chunk."""
+
     call: int
     text: str
 
@@ -79,7 +81,7 @@ class Total(Struct, frozen=True, tag=True):
 
 class Done(Struct, frozen=True, tag=True):
     call: int
-    stop_reason: str
+    written: Written
 
 
 class Failed(Struct, frozen=True, tag=True):

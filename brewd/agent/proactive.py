@@ -18,7 +18,7 @@ from brewd.agent.calling import Calls, Ticket
 from brewd.agent.context import Context, agent_user_id
 from brewd.agent.personas import MANNERS
 from brewd.agent.pieces import Complete
-from brewd.agent.prompt import Prompt, proactive_prompt
+from brewd.agent.prompt import Remark
 from brewd.agent.settings import AgentConfigs, Proactivity
 from brewd.cafe import commands as c
 from brewd.cafe.events import SendAnswer
@@ -107,14 +107,14 @@ class Proactive:
             return False
         said = [row["content"] for row in reversed(rows)]
 
-        async def prompt() -> Prompt:
-            return proactive_prompt(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), said)
+        async def remark() -> Remark:
+            return Remark(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), tuple(said))
 
         entry = Entry(
             id=self._ids.uuid7(), cafe_id=cafe_id, user_id=None, session_id=None, staff=False, query=None,
             persona=config.persona, model="", at_ms=now_ms, proactive=True,
         )  # fmt: skip
-        text = await self._made(await self._calls.admit(entry, config, prompt, trio.lowlevel.checkpoint, self._calls.deadline_s()))
+        text = await self._made(await self._calls.admit(entry, config, remark, trio.lowlevel.checkpoint, self._calls.deadline_s()))
         if not text or any(alike(text, before) for before in said):
             return False
         ref = self._rooms.ref(cafe_id)

@@ -17,8 +17,8 @@ from typing import Final
 import trio
 
 from brewd.agent import orders as o
-from brewd.agent.calls import Meter, Opening, UpstreamError
-from brewd.agent.prompt import Prompt
+from brewd.agent.calls import Meter, Opening, UpstreamError, Written
+from brewd.agent.prompt import Task
 
 START_S: Final = 30.0
 OVERDUE_S: Final = 2.0
@@ -38,10 +38,10 @@ class WorkerEnded(Exception):
 class _Call:
     """`end` is there when `ended` is set."""
 
-    __slots__ = ("end", "ended", "meter", "on_text")
+    __slots__ = ("end", "ended", "meter", "on_chunk")
 
-    def __init__(self, on_text: Callable[[str], None], meter: Meter) -> None:
-        self.on_text = on_text
+    def __init__(self, on_chunk: Callable[[str], None], meter: Meter) -> None:
+        self.on_chunk = on_chunk
         self.meter = meter
         self.ended = trio.Event()
         self.end: o.Done | o.Failed | o.Crashed | None = None
@@ -50,7 +50,7 @@ class _Call:
         match news:
             case o.Said():
                 self.meter.said(news.text)
-                self.on_text(news.text)
+                self.on_chunk(news.text)
             case o.Thought():
                 self.meter.thought(news.size_bytes)
             case o.Began():
@@ -78,12 +78,12 @@ class WorkerProcess:
         """Another key from the next call on."""
         self.order(o.UseKey(api_key))
 
-    async def answer(self, prompt: Prompt, *, model: str, max_tokens: int, on_text: Callable[[str], None], meter: Meter) -> str:
-        """As `upstream.Claude.answer`; `RuntimeError` for a bug over there. Cancelling it has the worker stop the call."""
-        number, call = next(self._numbers), _Call(on_text, meter)
+    async def answer(self, task: Task, *, model: str, max_tokens: int, on_chunk: Callable[[str], None], meter: Meter) -> Written:
+        """As `writer.Writer.answer`; `RuntimeError` for a bug over there. Cancelling it has the worker stop the call."""
+        number, call = next(self._numbers), _Call(on_chunk, meter)
         self._calls[number] = call
         try:
-            self.order(o.Ask(number, prompt, model, max_tokens))
+            self.order(o.Ask(number, task, model, max_tokens))
             with trio.move_on_after(self._timeout_s + OVERDUE_S):
                 await call.ended.wait()
         finally:
@@ -91,8 +91,8 @@ class WorkerProcess:
             if call.end is None:
                 self.order(o.Cancel(number))
         match call.end:
-            case o.Done(stop_reason=stop_reason):
-                return stop_reason
+            case o.Done(written=written):
+                return written
             case o.Failed(trouble=trouble, detail=detail):
                 raise UpstreamError(trouble, detail, retry_after_s=call.end.retry_after_s, may_pass=call.end.may_pass)
             case o.Crashed(traceback=traceback):

@@ -18,7 +18,7 @@ import trio
 
 from brewd.agent import orders as o
 from brewd.agent.calls import Meter, UpstreamError
-from brewd.agent.upstream import Claude, open_claude
+from brewd.agent.writer import Writer, open_writer
 from brewd.runtime.process import calm_gc
 
 NICE: Final = 10
@@ -44,7 +44,8 @@ class _Reporter(Meter):
         super().start(input_tokens, cache_read, cache_write, output_tokens)
         self._say(o.Began(self._call, input_tokens, cache_read, cache_write, output_tokens))
 
-    def said(self, text: str) -> None:
+    def chunk(self, text: str) -> None:
+        """The daemon counts these as what was said."""
         for at in range(0, len(text), o.TEXT_MAX_CHARS):
             self._say(o.Said(self._call, text[at : at + o.TEXT_MAX_CHARS]))
 
@@ -56,10 +57,10 @@ class _Reporter(Meter):
 
 
 class Worker:
-    """Carries out orders with one client."""
+    """Carries out orders."""
 
-    def __init__(self, claude: Claude, say: Say, nursery: trio.Nursery) -> None:
-        self._claude = claude
+    def __init__(self, writer: Writer, say: Say, nursery: trio.Nursery) -> None:
+        self._writer = writer
         self._say = say
         self._nursery = nursery
         self._calls: dict[int, trio.CancelScope] = {}
@@ -73,25 +74,21 @@ class Worker:
                 if order.call in self._calls:  # else it has just ended
                     self._calls[order.call].cancel()
             case o.UseKey():
-                self._claude.use_key(order.api_key)
+                self._writer.use_key(order.api_key)
 
     async def _answer(self, ask: o.Ask, scope: trio.CancelScope) -> None:
         end: o.News = o.Stopped(ask.call)
         try:
             with scope:
                 reporter = _Reporter(ask.call, self._say)
-                reason = await self._claude.answer(ask.prompt, model=ask.model, max_tokens=ask.max_tokens, on_text=_nowhere, meter=reporter)
-                end = o.Done(ask.call, reason)
+                written = await self._writer.answer(ask.task, model=ask.model, max_tokens=ask.max_tokens, on_chunk=reporter.chunk, meter=reporter)
+                end = o.Done(ask.call, written)
         except UpstreamError as error:
             end = o.Failed(ask.call, error.trouble, error.detail, error.retry_after_s, error.may_pass)
         except Exception:
             end = o.Crashed(ask.call, traceback.format_exc().encode("ascii", "backslashreplace").decode()[-TRACEBACK_MAX_CHARS:])
         del self._calls[ask.call]
         self._say(end)
-
-
-def _nowhere(_text: str) -> None:
-    """The meter has passed it on."""
 
 
 async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
@@ -103,9 +100,9 @@ async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
             for line in lines.feed(bytes(data)):
                 order = o.orders.decode(line)
                 if isinstance(order, o.Open):
-                    claude = await stack.enter_async_context(open_claude(order.opening))
+                    writer = await stack.enter_async_context(open_writer(order.opening))
                     nursery = await stack.enter_async_context(trio.open_nursery())
-                    worker = Worker(claude, say, nursery)
+                    worker = Worker(writer, say, nursery)
                     calm_gc()
                     say(o.Ready())
                 elif worker is not None:

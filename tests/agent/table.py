@@ -13,7 +13,7 @@ from brewd.agent.agent import Agent, Asked
 from brewd.agent.parts import make_agent
 from brewd.agent.pieces import Chunk, Complete, Failed, Piece
 from brewd.agent.settings import AgentConfigs
-from brewd.agent.upstream import open_claude
+from brewd.agent.writer import open_writer
 from brewd.cafe import commands as c
 from brewd.cafe.commands import Who
 from brewd.cafe.events import TalkAnswer, TopicView
@@ -79,7 +79,7 @@ class Table:
         self.rooms = Rooms(pg)
         self.mirror = Mirror(redis=redis, name="test")
         self.cafes = Cafes(pg=pg, clock=clock, ids=ids)
-        parts = make_agent(config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_claude)
+        parts = make_agent(config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_writer)
         self.agent: Agent = parts.agent
         self.configs: AgentConfigs = parts.configs
         self.log: AgentLog = parts.log

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from brewd.agent.prompt import Live, Stable, answer_prompt, proactive_prompt
+from brewd.agent.prompt import Live, Question, Remark, Stable, prompt_of
 from brewd.agent.words import checked_query, plain
 from brewd.errors import Rejected
 from brewd.people.records import Cafe
@@ -109,7 +109,7 @@ def test_every_attempt_stays_in_its_place(place: str) -> None:
             facts["drinks"] = (text, "latte")
         stable, live = Stable(**facts), Live(**now)
         personal = place in ("chat", "topic")
-        asked, unasked = answer_prompt(stable, live, query), proactive_prompt(stable, live, [])
+        asked, unasked = prompt_of(Question(stable, live, query)), prompt_of(Remark(stable, live, ()))
         check(asked.stable, list(asked.live), personal=personal)
         check(unasked.stable, list(unasked.live), personal=personal)
 

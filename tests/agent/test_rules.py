@@ -17,7 +17,7 @@ from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker
 from brewd.agent.circuit import FAILURES_MAX, PAUSE_MAX_MS, Circuit
 from brewd.agent.personas import PERSONAS
 from brewd.agent.proactive import alike
-from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Stable, answer_prompt, menu_lines, proactive_prompt, version_of
+from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, version_of
 from brewd.agent.slots import Slots
 from brewd.agent.words import cut, plain, secrets_of, withheld
 
@@ -236,9 +236,13 @@ def test_a_short_name_is_not_looked_for() -> None:
     assert withheld("the corner of Corners", ("corner",)) == "the […] of Corners"
 
 
+def asked(facts: Stable, live: Live, query: str) -> Prompt:
+    return prompt_of(Question(facts, live, query))
+
+
 def test_the_stable_part_comes_first_and_does_not_change_with_the_hour() -> None:
-    first = answer_prompt(FACTS, NOW, "what is good?")
-    second = answer_prompt(FACTS, Live(local_time="Monday", present=9), "what else?")
+    first = asked(FACTS, NOW, "what is good?")
+    second = asked(FACTS, Live(local_time="Monday", present=9), "what else?")
     assert first.stable == second.stable
     assert first.live != second.live
     assert first.sources == ("menu", "popular_drinks", "interests_of_guests", "peak_hours", "topics", "chat")
@@ -258,7 +262,7 @@ def test_sections_have_their_size_and_the_newest_talk_stays() -> None:
         persona="custom",
     )
     live = Live(local_time="t" * 999, present=1, topics=("x" * 999,) * 99, chat=tuple(f"{n} " + "c" * 999 for n in range(99)))
-    prompt = answer_prompt(facts, live, "q" * 9999)
+    prompt = asked(facts, live, "q" * 9999)
     assert len(prompt.stable) < 10_000
     assert len(prompt.live[0]) < CHAT_MAX + 1000
     assert prompt.stable.count("- mmm") == MENU_MAX // 163
@@ -279,11 +283,11 @@ def test_an_answer_holds_for_an_hour_of_the_day_and_about_as_many_people() -> No
 
 
 def test_what_was_said_is_not_said_again() -> None:
-    assert "<said_before>\n- Try the cake\n</said_before>" in proactive_prompt(FACTS, NOW, ["Try the cake"]).live[-1]
+    assert "<said_before>\n- Try the cake\n</said_before>" in prompt_of(Remark(FACTS, NOW, ("Try the cake",))).live[-1]
     assert alike("Has anyone tried the new cake today?", "has anyone tried the new cake, today")
     assert alike("Who is up for a round of chess?", "Who is up for a game of chess?")
     assert not alike("Has anyone tried the new cake?", "It is a rainy morning, a good one for cocoa.")
 
 
 def test_every_persona_talks_in_its_own_way() -> None:
-    assert len({answer_prompt(Stable(name="Corner", persona=persona), NOW, "q").stable for persona in PERSONAS}) == len(PERSONAS)
+    assert len({asked(Stable(name="Corner", persona=persona), NOW, "q").stable for persona in PERSONAS}) == len(PERSONAS)

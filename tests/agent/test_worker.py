@@ -15,9 +15,9 @@ from trio.testing import memory_stream_pair
 from brewd.agent import orders as o
 from brewd.agent import remote
 from brewd.agent import worker as far
-from brewd.agent.calls import Meter, Opening, UpstreamError
+from brewd.agent.calls import Meter, Opening, UpstreamError, Written
 from brewd.agent.pieces import Usage
-from brewd.agent.prompt import Prompt
+from brewd.agent.prompt import Live, Question, Stable
 from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
 from brewd.agent.upstream import CHARS_PER_TOKEN_MAX
 from tests.agent.table import until
@@ -25,7 +25,7 @@ from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
 
 WAIT_S = 5 * PATIENCE
-PROMPT = Prompt("You are a host.", ("It is ten.", "<question>what\nis „good“?</question>"), ("menu",))
+TASK = Question(Stable(name="Corner", menu=("Flat white",)), Live(local_time="ten", present=3), "what\nis „good“?")
 
 
 def opening(upstream: Upstream, **changes: Any) -> Opening:
@@ -39,11 +39,11 @@ async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[WorkerProc
             yield worker
 
 
-async def said(worker: WorkerProcess, meter: Meter | None = None, max_tokens: int = 99) -> tuple[str, list[str]]:
-    """The reason to stop, and the words."""
-    texts: list[str] = []
-    reason = await worker.answer(PROMPT, model="m", max_tokens=max_tokens, on_text=texts.append, meter=meter or Meter())
-    return reason, texts
+async def said(worker: WorkerProcess, meter: Meter | None = None, max_tokens: int = 99) -> tuple[Written, str]:
+    """How it ended, and the words."""
+    chunks: list[str] = []
+    written = await worker.answer(TASK, model="m", max_tokens=max_tokens, on_chunk=chunks.append, meter=meter or Meter())
+    return written, "".join(chunks)
 
 
 def runs(pid: int) -> bool:
@@ -54,10 +54,10 @@ async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(u
     upstream.script = Script(thinking="é" * 30, input_tokens=11, output_tokens=22, cache_read_tokens=33, cache_write_tokens=44)
     meter = Meter()
     async with opened(upstream) as worker:
-        assert await said(worker, meter) == ("end_turn", list(ANSWER))
+        assert await said(worker, meter) == (Written("end_turn", ("menu",)), "".join(ANSWER))
         assert meter.usage == Usage(11, 22, 33, 44)
         (request,) = upstream.requests
-        assert request.body["messages"][0]["content"][1]["text"] == PROMPT.live[1]
+        assert request.body["messages"][0]["content"][1]["text"].endswith("<question>what is „good“?</question>")
         assert (request.body["model"], request.body["max_tokens"]) == ("m", 99)
         assert "sk-test" in str(request.headers)
         worker.use_key("sk-other")
@@ -70,8 +70,8 @@ async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(u
 async def test_a_piece_of_any_size_comes_through(upstream: Upstream) -> None:
     upstream.script = Script(texts=("\x01" * 400_000, "é" * 400_000))
     async with opened(upstream) as worker:
-        _, texts = await said(worker, max_tokens=1 + 900_000 // CHARS_PER_TOKEN_MAX)
-        assert "".join(texts) == "\x01" * 400_000 + "é" * 400_000
+        _, text = await said(worker, max_tokens=1 + 900_000 // CHARS_PER_TOKEN_MAX)
+        assert text == "\x01" * 400_000 + "é" * 400_000
 
 
 async def test_a_failure_is_told_as_it_was(upstream: Upstream) -> None:
@@ -91,11 +91,12 @@ async def test_a_failure_is_told_as_it_was(upstream: Upstream) -> None:
 
 async def test_cancelling_stops_that_call_and_no_other(upstream: Upstream) -> None:
     upstream.script = Script(held=True)
-    heard: list[str] = []
+    heard = ""
     async with opened(upstream) as worker, trio.open_nursery() as nursery:
 
         async def other() -> None:
-            heard.extend((await said(worker))[1])
+            nonlocal heard
+            _, heard = await said(worker)
 
         nursery.start_soon(other)
         await until(lambda: upstream.streaming == 1)
@@ -105,7 +106,7 @@ async def test_cancelling_stops_that_call_and_no_other(upstream: Upstream) -> No
         await until(lambda: upstream.gone == 1)
         assert upstream.streaming == 1
         upstream.let(len(ANSWER))
-    assert heard == list(ANSWER)
+    assert heard == "".join(ANSWER)
 
 
 async def _cancel_when(condition: Any, scope: trio.CancelScope) -> None:
@@ -140,7 +141,7 @@ async def test_it_lets_signals_for_the_daemon_pass(upstream: Upstream) -> None:
     async with opened(upstream) as worker:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(worker.pid, number)
-        assert (await said(worker))[0] == "end_turn"
+        assert (await said(worker))[0].stop_reason == "end_turn"
 
 
 class _Broken:
@@ -159,7 +160,7 @@ async def test_a_bug_in_one_call_is_told_and_ends_that_call() -> None:
     told: list[o.News] = []
     async with trio.open_nursery() as nursery:
         worker = far.Worker(_Broken(), told.append, nursery)  # type: ignore[arg-type]
-        worker.take(o.Ask(7, PROMPT, "m", 1))
+        worker.take(o.Ask(7, TASK, "m", 1))
     (crashed,) = told
     assert isinstance(crashed, o.Crashed)
     assert crashed.call == 7
@@ -174,7 +175,7 @@ async def test_orders_are_carried_out_until_there_are_no_more(upstream: Upstream
     told: list[o.News] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(far.work, orders, told.append)
-        sent = o.line(o.Open(opening(upstream))) + o.line(o.Ask(1, PROMPT, "m", 9)) + o.line(o.Ask(2, PROMPT, "m", 9)) + o.line(o.Cancel(2))
+        sent = o.line(o.Open(opening(upstream))) + o.line(o.Ask(1, TASK, "m", 9)) + o.line(o.Ask(2, TASK, "m", 9)) + o.line(o.Cancel(2))
         for at in range(0, len(sent), 100):
             await near.send_all(sent[at : at + 100])
         await until(lambda: upstream.streaming == 1 and len(told) >= 2)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from brewd import config as cfg
 from brewd.agent.calling import OpenClient
-from brewd.agent.upstream import open_claude
+from brewd.agent.writer import open_writer
 from brewd.config_spam import Spam
 from brewd.daemon import Parts, run
 from brewd.people.records import Cafe, Role
@@ -140,7 +140,7 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(config: cfg.Config, *, open_client: OpenClient = open_claude) -> AsyncIterator[House]:
+async def open_house(config: cfg.Config, *, open_client: OpenClient = open_writer) -> AsyncIterator[House]:
     """Run the daemon for the block; afterwards the clients go and it stops. What the agent asks, it asks from this process, which starts sooner."""
     ready = trio.Event()
     found: list[Parts] = []
