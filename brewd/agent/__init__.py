@@ -1,15 +1,15 @@
 """Claude in the café: answers what guests ask, in a stream, from what the café is willing to say about itself.
 
-It runs beside the rooms, never in their loop: calls are made by a process of their own (`worker`; the
+It runs beside the rooms, never in their loop: what takes time of an answer is done by a process of its own (`worker`; the
 daemon's end of it is `remote`). It asks a café's actor for a token and for what is talked about, and waits for nobody inside one. How a question travels:
 
 1. `Agent.ask` checks the words and looks for the same answer in memory, in Redis, or under way; then it costs nothing.
 2. Else it needs a place among those in flight, something left in the café's budget, and a token of its asker, in this order,
    so that what is refused has cost nothing. Then the call is written down (`agent_queries`) and starts.
-3. The words of the answer are gathered into indexed chunks (`chunks`), which every asker of that question hears.
+3. The worker makes the prompt of the facts, and the call, and gathers the words into chunks (`writer`), which every asker of that question hears, with an index.
 4. What it really cost, by the API's own count, replaces what was reserved for it.
 
-What is sent is made in `prompt` from the facts that `context` gathers. Neither has names, tokens, networks or places to give.
+What is sent is made in `prompt` from the facts that `context` gathers, and has no names, tokens, networks or places in it.
 
     asked = await agent.ask(cafe_id=…, who=…, session_id=…, query=…, personality=None)   # raises Rejected; takes `queue_s` and a bit
     await asked.hear(tell)                                                               # Chunk*, then Complete or Failed; cancelled: a lost socket

@@ -113,6 +113,9 @@ _UNASKED: Final = (
 )
 _SAID_BEFORE: Final = "You have said the following before; say something else, and begin differently."
 
+_OWN_BYTES: Final = len(_RULES.encode()) + 1000
+"""Of what a prompt has around the facts."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -152,7 +155,7 @@ def prompt_of(task: Task) -> Prompt:
 
 def size_bytes(task: Task) -> int:
     """Of its prompt, and rather too much than too little, without making it."""
-    return len(_RULES) + len(_encode(task))
+    return _OWN_BYTES + len(_encode(task))
 
 
 def version_of(facts: Stable, live: Live, local_hour: str) -> str:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from brewd.agent import words
 from brewd.agent.cache import key_of, normalised
 from brewd.agent.calls import Trouble
-from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker
+from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker, Gatherer
 from brewd.agent.circuit import FAILURES_MAX, PAUSE_MAX_MS, Circuit
-from brewd.agent.personas import PERSONAS
+from brewd.agent.personas import PERSONAS, Persona
 from brewd.agent.proactive import alike
-from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, version_of
+from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, size_bytes, version_of
 from brewd.agent.slots import Slots
 from brewd.agent.words import cut, plain, secrets_of, withheld
 
@@ -53,6 +54,27 @@ def test_the_first_words_go_out_at_once() -> None:
     assert chunker.add("el", 5.001) == ""
     assert chunker.due_s == 5.0 + GAP_S
     assert chunker.add("x" * 62, 5.002) == "el" + "x" * 62
+
+
+async def test_words_that_are_held_back_go_in_time_and_the_last_with_the_end(autojump_clock: object) -> None:
+    told: list[tuple[float, str]] = []
+    start_s = trio.current_time()
+    gatherer = Gatherer(lambda chunk: told.append((trio.current_time() - start_s, chunk)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gatherer.run)
+        for text in ("The", " flat", " white"):
+            gatherer.add(text)
+            await trio.sleep(GAP_S / 4)
+        await trio.sleep(10)
+        for text in (" is", " good"):
+            gatherer.add(text)
+        gatherer.end()
+    assert told == [
+        (0.0, "The"),
+        (pytest.approx(GAP_S), " flat white"),
+        (pytest.approx(10 + GAP_S * 3 / 4), " is"),
+        (pytest.approx(10 + GAP_S * 3 / 4), " good"),
+    ]
 
 
 # The circuit
@@ -268,6 +290,16 @@ def test_sections_have_their_size_and_the_newest_talk_stays() -> None:
     assert prompt.stable.count("- mmm") == MENU_MAX // 163
     assert "- 98 c" in prompt.live[0]
     assert "- 50 c" not in prompt.live[0]
+
+
+@pytest.mark.parametrize("live", [NOW, Live(local_time="Sunday", present=1, chat=("é" * 200,) * 30, topics=("cake",) * 10)], ids=["little", "much"])
+@pytest.mark.parametrize("persona", PERSONAS)
+def test_how_long_a_prompt_is_is_known_before_it_is_made(live: Live, persona: Persona) -> None:
+    facts = Stable(name="Corner", persona=persona, custom_text="Talk like a sailor.", menu=("Flat white, 3.50",) * 60)
+    for task in (Question(facts, live, "what is good?"), Remark(facts, live, ("Try the cake",) * 10)):
+        prompt = prompt_of(task)
+        made_bytes = sum(len(part.encode()) for part in (prompt.stable, *prompt.live))
+        assert made_bytes <= size_bytes(task) <= made_bytes * 2
 
 
 def test_a_menu_is_read_whatever_its_owner_made_of_it() -> None:
