@@ -68,8 +68,7 @@ class Agent:
         if not config.enabled:
             raise Rejected("agent_unavailable", "The agent is off in this café.")
         facts = await self._context.stable(cafe_id, config)
-        now, hour = await self._context.now(cafe_id)
-        key = key_of(cafe_id, query, config.persona, version_of(facts, now, hour))
+        key = key_of(cafe_id, query, config.persona, version_of(facts, *await self._context.crowd(cafe_id)))
         entry = Entry(
             id=self._ids.uuid7(), cafe_id=cafe_id, user_id=who.user_id, session_id=session_id, staff=who.staff, query=query,
             persona=config.persona, model="", at_ms=self._clock.now_ms(),

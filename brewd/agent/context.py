@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_lines
 from brewd.agent.settings import AgentConfig
@@ -83,19 +82,18 @@ class Context:
             secrets=secrets_of([cafe.wifi_ssid]),
         )
 
-    async def now(self, cafe_id: str) -> tuple[Live, str]:
-        """The hour and the crowd, without what is talked about; and the hour alone. Asks nobody when the café is known. Raises as the others do."""
+    async def crowd(self, cafe_id: str) -> tuple[int, str]:
+        """How many are around, and the hour of the day there. Asks nobody when the café is known."""
         local = local_time(self._clock.now_ms(), (await self._cafes.get(cafe_id)).timezone)
-        present = self._rooms.ref(cafe_id).members
-        return Live(local_time=local.strftime("%A, %d %B %Y, %H:%M"), present=present), local.strftime("%Y-%m-%d %H")
+        return self._rooms.ref(cafe_id).members, local.isoformat(timespec="hours")
 
     async def live(self, cafe_id: str) -> Live:
-        """All of it."""
-        now, _ = await self.now(cafe_id)
-        heard: TalkAnswer = await self._rooms.ref(cafe_id).ask(c.TalkQuery(TALK_READ, LIST_MAX))
+        room, cafe = self._rooms.ref(cafe_id), await self._cafes.get(cafe_id)
+        heard: TalkAnswer = await room.ask(c.TalkQuery(TALK_READ, LIST_MAX))
         talk = self._lately(cafe_id, heard.messages)
-        return replace(
-            now,
+        return Live(
+            local_time=local_time(self._clock.now_ms(), cafe.timezone).strftime("%A, %d %B %Y, %H:%M"),
+            present=room.members,
             topics=tuple(view.topic for view in heard.topics),
             chat=tuple(message.content for message in talk[-CHAT_LINES_MAX:]),
             names=tuple({message.username: None for message in talk}),

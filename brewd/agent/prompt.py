@@ -158,12 +158,12 @@ def size_bytes(task: Task) -> int:
     return _OWN_BYTES + len(_encode(task))
 
 
-def version_of(facts: Stable, live: Live, local_hour: str) -> str:
+def version_of(facts: Stable, present: int, local_hour: str) -> str:
     """What an answer rests on, as far as it decides whether the answer is still good: the café's own words, the hour, and roughly how full it is.
 
     What is talked about is left out: it changes with every message, and an answer would never be used twice.
     """
-    crowd = next(size for size, most in enumerate((0, 1, 4, 9, 24, 99, 10**9)) if live.present <= most)
+    crowd = next(size for size, most in enumerate((0, 1, 4, 9, 24, 99, 10**9)) if present <= most)
     return hashlib.sha256(_encode((facts, local_hour, crowd))).hexdigest()[:16]
 
 

@@ -54,7 +54,7 @@ def checked_query(query: str) -> str:
     """The question, without space around it. Raises `Rejected` (`invalid_request`) for one that nobody could answer."""
     if len(query) > QUERY_MAX_CHARS:
         raise _refused(f"{len(query)} characters; at most {QUERY_MAX_CHARS} are allowed")
-    if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r" for sign in query):
+    if not query.isprintable() and any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r" for sign in query):
         raise _refused("must not have control characters")
     if is_blank(query) or not plain(query):
         raise _refused("there is nothing in it to read")

@@ -307,11 +307,11 @@ def test_a_menu_is_read_whatever_its_owner_made_of_it() -> None:
 
 
 def test_an_answer_holds_for_an_hour_of_the_day_and_about_as_many_people() -> None:
-    version = version_of(FACTS, NOW, "10")
-    assert version == version_of(FACTS, Live(local_time="later", present=4, chat=("other",)), "10")
-    assert version != version_of(FACTS, NOW, "11")
-    assert version != version_of(FACTS, Live(local_time="", present=30), "10")
-    assert version != version_of(Stable(name="Corner"), NOW, "10")
+    version = version_of(FACTS, 3, "10")
+    assert version == version_of(FACTS, 4, "10")
+    assert version != version_of(FACTS, 3, "11")
+    assert version != version_of(FACTS, 30, "10")
+    assert version != version_of(Stable(name="Corner"), 3, "10")
 
 
 def test_what_was_said_is_not_said_again() -> None:
