@@ -12,7 +12,8 @@ daemon's end of it is `remote`). It asks a café's actor for a token and for wha
 What is sent is made in `prompt` from the facts that `context` gathers. Neither has names, tokens, networks or places to give.
 
     asked = await agent.ask(cafe_id=…, who=…, session_id=…, query=…, personality=None)   # raises Rejected; takes `queue_s` and a bit
-    await asked.hear(tell)                                                               # Chunk*, then Complete or Failed; cancelled: a lost socket
-    agent.cancel(asked.query_id, who.user_id)                                            # its listening ends, without an end
-    await agent.resume(query_id, user_id).hear(tell, index)                              # what follows, for 2 min after the end
+    listening = asked.listen(tell)                                                       # Chunk*, then Complete or Failed; each in the step that brings it
+    listening.stop()                                                                     # a lost socket
+    agent.cancel(asked.query_id, who.user_id)                                            # its listenings end, without an end
+    agent.resume(query_id, user_id).listen(tell, index)                                  # what follows, for 2 min after the end
 """

@@ -10,7 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from brewd.agent.accounts import AgentLog, Entry
-from brewd.agent.answers import KEPT_S, LINGER_S, Answer, Asked
+from brewd.agent.answers import KEPT_S, Answer, Asked
 from brewd.agent.cache import AnswerCache, Key, key_of
 from brewd.agent.calling import Calls, Status, Ticket, busy
 from brewd.agent.context import Context, Rooms
@@ -59,7 +59,8 @@ class Agent:
     async def ask(self, *, cafe_id: str, who: Who, session_id: str, query: str, personality: str | None = None) -> Asked:
         """Raises `Rejected`: `invalid_request`, `rate_limited`, `muted`, `agent_unavailable`, `agent_budget_spent`, `not_found`, …; and `StoreError`.
 
-        Takes as long as a question may wait for its turn (`agent.queue_s`), and a bit. Cancelling it forgets the question.
+        Takes as long as a question may wait for its turn (`agent.queue_s`), and a bit. Cancelling it forgets the question. Until somebody
+        listens to what it returns, its asker counts as lost.
         """
         query = checked_query(query)
         config = _as_asked(await self._configs.get(cafe_id), personality)
@@ -144,20 +145,9 @@ class Agent:
         return answer
 
     def _asked(self, entry: Entry, answer: Answer) -> Asked:
-        asked = Asked(query_id=entry.id, query=entry.query or "", cafe_id=entry.cafe_id, user_id=entry.user_id or "", answer=answer, lost=self._lost)
+        asked = Asked(query_id=entry.id, query=entry.query or "", cafe_id=entry.cafe_id, user_id=entry.user_id or "", answer=answer)
         self._kept.add(asked)
-        if answer.end is None:
-            self._lost(asked)  # until somebody listens
         return asked
-
-    def _lost(self, asked: Asked) -> None:
-        self._calls.spawn(self._linger, asked)
-
-    async def _linger(self, asked: Asked) -> None:
-        """Give up for an asker whom nobody has heard for a while."""
-        await trio.sleep(LINGER_S)
-        if not asked.heard and not asked.cancelled:
-            asked.give_up()
 
     def _is_over(self, asked: Asked) -> bool:
         return self._clock.monotonic_s() >= asked.answer.ended_s + KEPT_S

@@ -1,7 +1,8 @@
 """An answer as it is made and heard: one call of the API, or a text from the cache, and everyone who asked for it.
 
-An `Answer` gathers words into chunks and tells whoever listens. An `Asked` is one question of one asker. While somebody wants an
-answer, its call goes on; an asker whose socket is lost is waited for a moment (`LINGER_S`), and one who cancels is not.
+An `Answer` gathers words into chunks and tells whoever listens. An `Asked` is one question of one asker, a `Listening` one way to hear
+it; neither has a task. While somebody wants an answer, its call goes on; an asker whose socket is lost is waited for a moment
+(`LINGER_S`), and one who cancels is not. That wait is a deadline of the call's own scope, so that none of it can be left behind.
 """
 
 from __future__ import annotations
@@ -27,31 +28,45 @@ KEPT_S: Final = 120.0
 """An answer that ended can be resumed for so long."""
 
 
-class _Listener:
-    """One listening to one question, from chunk `index` on."""
+Cut = Callable[[], None]
+"""Is called instead of an end when the asker has cancelled."""
 
-    __slots__ = ("asked", "index", "tell")
 
-    def __init__(self, asked: Asked, tell: Tell, index: int) -> None:
-        self.asked = asked
-        self.tell = tell
-        self.index = index
+class Listening:
+    """One listening to one question, from chunk `index` on. It lasts until the end, `stop`, or the asker's `cancel`; it is told nothing after that."""
+
+    __slots__ = ("_asked", "_index", "_tell", "cut")
+
+    def __init__(self, asked: Asked, tell: Tell, index: int, cut: Cut) -> None:
+        self._asked = asked
+        self._tell = tell
+        self._index = index
+        self.cut: Final = cut
 
     def hear(self, piece: Piece) -> None:
-        if not self.asked.cancelled and (not isinstance(piece, Chunk) or piece.index >= self.index):
-            self.tell(piece)
+        if isinstance(piece, Chunk):
+            if piece.index >= self._index:
+                self._tell(piece)
+        else:
+            self.stop()
+            self._tell(piece)
+
+    def stop(self) -> None:
+        """Before the end this is a lost socket: with nobody listening to any asker of the question the call is stopped within a second; what came is
+        kept, and can be resumed. Harmless when it is over."""
+        self._asked.unheard_by(self)
 
 
 class Answer:
-    """`askers`: who still wants it. `scope`: cancels its call."""
+    """`asked`: for whom it is made, but those who cancelled. `listeners`: who is told. `scope`: cancels its call."""
 
-    __slots__ = ("_chunker", "_clock", "_due", "askers", "cached", "chunks", "end", "ended", "ended_s", "first_s", "listeners", "scope")
+    __slots__ = ("_chunker", "_clock", "_due", "asked", "cached", "chunks", "end", "ended", "ended_s", "first_s", "listeners", "scope")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._chunker = Chunker()
         self._due = trio.Event()
-        self.listeners: dict[_Listener, None] = {}
+        self.listeners: dict[Listening, None] = {}
         self.cached = False
         self.chunks: list[str] = []
         self.end: End | None = None
@@ -59,7 +74,7 @@ class Answer:
         self.ended_s = math.inf
         self.first_s: float | None = None
         self.scope = trio.CancelScope()
-        self.askers: set[Asked] = set()
+        self.asked: set[Asked] = set()
 
     @classmethod
     def known(cls, clock: Clock, text: str, end: Complete) -> Answer:
@@ -78,6 +93,22 @@ class Answer:
     def stopping(self) -> bool:
         """Its call is being cancelled: nobody new may share it."""
         return self.scope.cancel_called
+
+    @property
+    def askers(self) -> list[Asked]:
+        """Who still wants it."""
+        now_s = trio.current_time()
+        return [asked for asked in self.asked if asked.until_s > now_s]
+
+    def reckon(self) -> None:
+        """Somebody wants it less than before: when nobody listens, its call goes on until the last asker was waited for; at once, if there is none."""
+        if self.listeners or self.end is not None:
+            return
+        askers = self.askers
+        if askers:
+            self.scope.deadline = max(asked.until_s for asked in askers)
+        else:
+            self.scope.cancel()
 
     def said(self, text: str) -> None:
         """More words came."""
@@ -119,69 +150,65 @@ class Answer:
 
     def _spread(self, piece: Piece) -> None:
         for listener in list(self.listeners):
-            listener.hear(piece)
+            if listener in self.listeners:  # else one before it has stopped it
+                listener.hear(piece)
 
 
 class Asked:
-    """One question of one asker. Made by the agent; `lost` is told when nobody listens any more."""
+    """One question of one asker. Made by the agent; until somebody listens it counts as lost. `until_s`: when (trio time) the asker wants no more."""
 
-    __slots__ = ("_lost", "_scopes", "answer", "cafe_id", "cancelled", "query", "query_id", "user_id")
+    __slots__ = ("_listenings", "answer", "cafe_id", "cancelled", "query", "query_id", "until_s", "user_id")
 
-    def __init__(self, *, query_id: str, query: str, cafe_id: str, user_id: str, answer: Answer, lost: Callable[[Asked], None]) -> None:
+    def __init__(self, *, query_id: str, query: str, cafe_id: str, user_id: str, answer: Answer) -> None:
         self.query_id: Final = query_id
         self.query: Final = query
         self.cafe_id: Final = cafe_id
         self.user_id: Final = user_id
         self.answer: Final = answer
         self.cancelled = False
-        self._lost = lost
-        self._scopes: set[trio.CancelScope] = set()
-        answer.askers.add(self)
+        self._listenings: set[Listening] = set()
+        answer.asked.add(self)
+        self._lost()
 
     @property
     def cached(self) -> bool:
         return self.answer.cached
 
-    @property
-    def heard(self) -> bool:
-        """Somebody listens."""
-        return bool(self._scopes)
+    def listen(self, tell: Tell, index: int = 0, cut: Cut = lambda: None) -> Listening:
+        """Tell the answer from chunk `index` on, what is there at once and what follows as it comes, then its end. After `cancel` there is no end,
+        but a `cut`."""
+        answer, listening = self.answer, Listening(self, tell, index, cut)
+        if self.cancelled:
+            cut()
+            return listening
+        for at in range(index, len(answer.chunks)):
+            tell(Chunk(at, answer.chunks[at]))
+        if answer.end is not None:
+            tell(answer.end)
+            return listening
+        self._listenings.add(listening)
+        answer.listeners[listening] = None
+        self.until_s = answer.scope.deadline = math.inf
+        return listening
 
-    async def hear(self, tell: Tell, index: int = 0) -> None:
-        """Tell the answer from chunk `index` on as it comes, then its end, and return. After `cancel` there is no end.
-
-        Cancelling this is a lost socket: with nobody listening to any asker of the question the call is stopped within a second; what
-        came is kept, and can be resumed.
-        """
-        answer, listener, scope = self.answer, _Listener(self, tell, index), trio.CancelScope()
-        self._scopes.add(scope)
-        if not self.cancelled:
-            answer.askers.add(self)
-        try:
-            for at in range(index, len(answer.chunks)):
-                listener.hear(Chunk(at, answer.chunks[at]))
-            if answer.end is not None:
-                listener.hear(answer.end)
-            elif not self.cancelled:
-                answer.listeners[listener] = None
-                with scope:
-                    await answer.ended.wait()
-        finally:
-            answer.listeners.pop(listener, None)
-            self._scopes.discard(scope)
-            if not (self._scopes or self.cancelled) and answer.end is None:
-                self._lost(self)
+    def unheard_by(self, listening: Listening) -> None:
+        """For `Listening.stop`."""
+        if listening in self._listenings:
+            self._listenings.remove(listening)
+            del self.answer.listeners[listening]
+            if not self._listenings:
+                self._lost()
 
     def cancel(self) -> None:
-        """The asker wants no more."""
+        """The asker wants no more; the call is stopped when nobody else does."""
         self.cancelled = True
-        for scope in self._scopes:
-            scope.cancel()
-        self.give_up()
+        self.answer.asked.discard(self)
+        for listening in list(self._listenings):
+            listening.stop()
+            listening.cut()
+        self.answer.reckon()
 
-    def give_up(self) -> None:
-        """Want the answer no longer; its call is stopped when nobody else does."""
-        answer = self.answer
-        answer.askers.discard(self)
-        if not answer.askers and answer.end is None:
-            answer.scope.cancel()
+    def _lost(self) -> None:
+        """Nobody listens any more."""
+        self.until_s = trio.current_time() + LINGER_S
+        self.answer.reckon()

@@ -152,14 +152,16 @@ async def listening(asked: Asked, index: int = 0) -> AsyncIterator[trio.MemoryRe
     """What is told, in turn. Leaving the block early is a lost socket."""
     told, pieces = trio.open_memory_channel[Piece](1000)
 
-    async def hear() -> None:
-        with told:
-            await asked.hear(told.send_nowait, index)
+    def tell(piece: Piece) -> None:
+        told.send_nowait(piece)
+        if not isinstance(piece, Chunk):
+            told.close()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(hear)
+    heard = asked.listen(tell, index, told.close)
+    try:
         yield pieces
-        nursery.cancel_scope.cancel()
+    finally:
+        heard.stop()
 
 
 async def until(condition: Callable[[], object]) -> None:

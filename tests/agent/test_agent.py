@@ -291,6 +291,101 @@ async def test_a_lost_socket_stops_the_call_within_a_second_and_what_came_can_be
     assert await table.logged() == [("cancelled",)]
 
 
+async def test_a_question_nobody_ever_listens_to_does_not_keep_its_call(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe, who=ANNA)
+    await until(lambda: table.upstream.streaming)
+    flow.jump(LINGER_S)
+    assert asked.answer.stopping
+    await until(lambda: not table.upstream.streaming)
+    assert isinstance(asked.answer.end, Failed)
+    assert await table.logged() == [("cancelled",)]
+
+
+async def test_one_who_was_lost_and_came_back_is_waited_for_anew(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe, who=ANNA)
+    await until(lambda: table.upstream.streaming)
+    for _ in range(3):
+        flow.jump(LINGER_S - 0.1)
+        asked.listen(lambda piece: None).stop()
+    listening_on = asked.listen(lambda piece: None)
+    flow.jump(5)
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert table.upstream.streaming == 1
+    for _ in range(2):  # the second changes nothing
+        listening_on.stop()
+        flow.jump(LINGER_S / 2)
+    assert asked.answer.stopping
+    await until(lambda: not table.upstream.streaming)
+
+
+async def test_a_call_ends_when_the_last_wants_it_no_more_whether_lost_or_cancelled(table: Table, flow: MockClock) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    lost, other = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
+    await until(lambda: table.upstream.streaming)
+    other.listen(lambda piece: None)
+    lost.listen(lambda piece: None).stop()
+    flow.jump(LINGER_S / 2)
+    table.agent.cancel(other.query_id, BEN.user_id)
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert (table.upstream.streaming, lost.answer.askers) == (1, [lost])
+    flow.jump(LINGER_S / 2)  # since she was lost, not since he cancelled
+    assert lost.answer.stopping
+    await until(lambda: not table.upstream.streaming)
+    assert lost.answer.askers == []
+
+
+async def test_who_stopped_listening_or_cancelled_is_told_no_more(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked, other = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
+    stopped: list[object] = []
+    cancelled: list[object] = []
+    whole: list[object] = []
+    first = asked.listen(stopped.append, 0, lambda: stopped.append("cut"))
+    asked.listen(cancelled.append, 0, lambda: cancelled.append("cut"))
+    other.listen(whole.append)
+    table.upstream.let()
+    await until(lambda: whole)
+    first.stop()
+    table.agent.cancel(asked.query_id, ANNA.user_id)
+    asked.listen(cancelled.append, 0, lambda: cancelled.append("too late"))
+    table.upstream.let(len(ANSWER) - 1)
+    await until(lambda: isinstance(whole[-1], Complete))
+    assert stopped == [Chunk(0, ANSWER[0])]
+    assert cancelled == [Chunk(0, ANSWER[0]), "cut", "too late"]
+
+
+async def test_one_listening_may_stop_another_while_a_piece_is_told(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = await table.ask(cafe)
+    told: list[object] = []
+    asked.listen(lambda piece: second.stop())
+    second = asked.listen(told.append)
+    table.upstream.let(len(ANSWER))
+    await until(lambda: asked.answer.end)
+    assert told == []
+
+
+async def test_listening_takes_no_task(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(held=True)
+    asked = [await table.ask(cafe)]
+    table.upstream.let()
+    await until(lambda: asked[0].answer.chunks)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    told: list[object] = []
+    for _ in range(50):
+        asked.append(await table.ask(cafe))
+        asked[-1].listen(told.append)
+    assert (trio.lowlevel.current_statistics().tasks_living, told) == (tasks, [Chunk(0, ANSWER[0])] * 50)
+
+
 async def test_a_reconnect_in_time_gets_the_rest_of_the_answer(table: Table, flow: MockClock) -> None:
     cafe = await table.cafe()
     table.upstream.script = Script(held=True)

@@ -10,10 +10,9 @@ from brewd.runtime.clock import Clock
 async def test_of_too_many_the_first_are_forgotten_first(clock: Clock) -> None:
     over: set[str] = set()
     kept = Kept(lambda asked: asked.query_id in over)
-    answer = Answer(clock)
 
     def add(query_id: str, user_id: str) -> None:
-        kept.add(Asked(query_id=query_id, query="", cafe_id="c", user_id=user_id, answer=answer, lost=lambda asked: None))
+        kept.add(Asked(query_id=query_id, query="", cafe_id="c", user_id=user_id, answer=Answer(clock)))
 
     def of(user_id: str) -> list[str]:
         return [asked.query_id for asked in kept.of([user_id])]

@@ -1,20 +1,21 @@
 """The socket of `/ws/agent`: guests ask, and hear the answer as it is made; whoever joined hears what the agent says by itself.
 
-It stands in no room: nobody is present by it, and no event of the room comes this way. Each query is a task of the socket; while it
-lasts the agent's pieces are pushed out as they come. It ends with the socket, and with it the listening; what becomes of the call
-upstream is for the agent to know, since others may listen to the same.
+It stands in no room: nobody is present by it, and no event of the room comes this way. A query is a task of the socket until it is
+taken; after that the agent's pieces are pushed out in the very step that brings them. It ends with the socket, and with it the
+listening; what becomes of the call upstream is for the agent to know, since others may listen to the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final
 
 import trio
 from msgspec import UNSET
 
 from brewd.agent.agent import Agent, Asked
+from brewd.agent.answers import Listening
 from brewd.agent.pieces import Chunk, Complete, Piece
 from brewd.agent.settings import AgentConfigs
 from brewd.cafe import commands as c
@@ -46,17 +47,16 @@ class Parts(peer.Parts, frozen=True, kw_only=True):
 
 
 class _Query:
-    """One query this socket listens to; `id` once it has one. `told`: chunks of it were. `over`: its end was. Cancelling `scope` ends the listening."""
+    """One query of this socket. Until it has an `id` it is being asked, in `scope`, and answered by `ref`. `told`: chunks of it were."""
 
-    __slots__ = ("id", "over", "scope", "told")
+    __slots__ = ("id", "listening", "ref", "scope", "told")
 
-    def __init__(self, query_id: str = "") -> None:
-        self.id = query_id
-        self.told = self.over = False
+    def __init__(self, ref: c.Ref) -> None:
+        self.id = ""
+        self.ref = ref
         self.scope = trio.CancelScope()
-
-
-Listen = Callable[[_Query], Awaitable[None]]
+        self.listening: Listening | None = None
+        self.told = False
 
 
 class AgentSocket(peer.Peer):
@@ -68,7 +68,7 @@ class AgentSocket(peer.Peer):
 
     def __init__(self, parts: Parts, opened: peer.Opened) -> None:
         self._nursery: trio.Nursery | None = None
-        self._queries: list[_Query] = []
+        self._queries: dict[_Query, None] = {}
         self._reconnect_ms = 0
         super().__init__(parts, opened)
 
@@ -76,29 +76,25 @@ class AgentSocket(peer.Peer):
         async with trio.open_nursery() as self._nursery:
             with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):  # the peer is gone; there is nobody to tell
                 await super().run()
-            self._nursery.cancel_scope.cancel()
 
     def leave(self) -> None:
-        self._end_all()
+        self._end_all(None)
 
     def drain(self, notice: Draining) -> None:
         super().drain(notice)
         self._reconnect_ms = notice.reconnect_in_ms
-        self._end_all()
+        self._end_all(self._restarting())
 
     def _met(self, identity: Identity) -> None:
         pass
 
     def _gone(self) -> None:
+        self._end_all(None)
         if self.identity is not None:
             self._parts.watchers.remove(self.identity.cafe_id, self.outbox)
 
     def _restarting(self) -> Rejected:
         return Rejected("agent_unavailable", "The server is restarting. Ask again after reconnecting.", retryAfterMs=self._reconnect_ms)
-
-    def _end_all(self) -> None:
-        for query in self._queries:
-            query.scope.cancel()
 
     def _decode(self, text: str) -> f.Frame:
         return f.decode(text)
@@ -122,39 +118,30 @@ class AgentSocket(peer.Peer):
     def _ask(self, frame: f.QueryFrame) -> None:
         identity = self._parts.sessions.check(self._in_cafe(frame.data.cafe_id))  # with the badge they have by now, which has limits of its own
         who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
-
-        async def listen(mine: _Query) -> None:
-            asked = await self._parts.agent.ask(
-                cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=frame.data.query, personality=frame.data.personality
-            )
-            self._answer(frame.ref, f.QueryAnswer(asked.query_id))
-            self.outbox.push(self._parts.dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
-            await self._listen(mine, asked, 0)
-
-        self._start(frame.ref, listen)
+        query = self._query(frame.ref)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._run, query, identity, who, frame.data)
 
     def _resume(self, frame: f.ResumeFrame) -> None:
         """Whoever listens to it already on this socket hears each chunk once: the new listening takes over."""
-        assert self.identity is not None
-        asked = self._parts.agent.resume(frame.data.query_id, self.identity.user_id)
-        for query in self._queries:
-            if query.id == asked.query_id:
-                query.scope.cancel()
-
-        async def listen(mine: _Query) -> None:
-            self._answer(frame.ref, f.QueryAnswer(asked.query_id))
-            await self._listen(mine, asked, frame.data.index)
-
-        self._start(frame.ref, listen, asked.query_id)
+        asked = self._no_longer_heard(frame.data.query_id)
+        query = self._query(frame.ref)
+        self._answer(frame.ref, f.QueryAnswer(asked.query_id))
+        self._listen(query, asked, frame.data.index)
 
     def _cancel(self, frame: f.CancelFrame) -> None:
         """The reply is the last that is said here of the query."""
+        asked = self._no_longer_heard(frame.data.query_id)
+        self._parts.agent.cancel(asked.query_id, asked.user_id)
+        self._answer(frame.ref, f.QueryAnswer(asked.query_id))
+
+    def _no_longer_heard(self, query_id: str) -> Asked:
+        """A question of theirs, to which this socket does not listen any more. Raises `Rejected` (`not_found`), and then nothing has changed."""
         assert self.identity is not None
-        self._parts.agent.cancel(frame.data.query_id, self.identity.user_id)
-        for query in self._queries:
-            if query.id == frame.data.query_id:
-                query.scope.cancel()
-        self._answer(frame.ref, f.QueryAnswer(frame.data.query_id))
+        asked = self._parts.agent.resume(query_id, self.identity.user_id)
+        for query in [query for query in self._queries if query.id == query_id]:
+            self._end(query, None)
+        return asked
 
     async def _enter(self, cafe_id: str, ref: c.Ref) -> None:
         try:
@@ -183,62 +170,74 @@ class AgentSocket(peer.Peer):
         if ref is not None:
             self.outbox.push(self._parts.dialect.reply(ref, data))
 
-    def _start(self, ref: c.Ref, listen: Listen, query_id: str = "") -> None:
-        """Listen in a task of its own, so that the socket goes on reading. Raises `Rejected` when there are too many."""
+    def _query(self, ref: c.Ref) -> _Query:
+        """One more. Raises `Rejected` when there are too many."""
         if self.draining:
             raise self._restarting()
-        if sum(not query.scope.cancel_called for query in self._queries) >= QUERIES_MAX:
+        if len(self._queries) >= QUERIES_MAX:
             raise Rejected("rate_limited", f"A socket may have {QUERIES_MAX} queries under way.", retryAfterMs=RETRY_MS, limit="queries")
-        assert self._nursery is not None
-        query = _Query(query_id)
-        self._queries.append(query)
-        self._nursery.start_soon(self._run, query, ref, listen)
+        query = _Query(ref)
+        self._queries[query] = None
+        return query
 
-    async def _run(self, query: _Query, ref: c.Ref, listen: Listen) -> None:
-        """Whatever becomes of it, it is an answer: to the frame, or, once there is a query id, about the query."""
+    async def _run(self, query: _Query, identity: Identity, who: c.Who, data: f.QueryData) -> None:
+        """Ask, in a task of its own, so that the socket goes on reading. Whatever becomes of it, it is an answer."""
         try:
             with query.scope:
-                await listen(query)
-            if query.over or self.outbox.closed:
-                return
-            if self.draining:
-                self._fail(query, ref, self._restarting())
-            elif not query.scope.cancel_called:
-                self._fail(query, ref, Rejected("conflict", "You have cancelled this query on another connection."))
+                asked = await self._parts.agent.ask(
+                    cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=data.query, personality=data.personality
+                )
+                if query in self._queries:
+                    self._answer(query.ref, f.QueryAnswer(asked.query_id))
+                    self.outbox.push(self._parts.dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
+                    self._listen(query, asked, 0)
         except Rejected as rejected:
-            self._fail(query, ref, rejected)
+            self._end(query, rejected)
         except StoreError as error:
             log.debug("store unavailable for a query", reason=str(error))
-            self._fail(query, ref, storage_unavailable())
+            self._end(query, storage_unavailable())
         except Exception as error:
             incident = self._parts.ids.uuid4()
             log.error("a query failed", incident=incident, query=query.id, exc_info=error)
-            self._fail(query, ref, internal(incident))
-        finally:
-            self._queries.remove(query)
+            self._end(query, internal(incident))
 
-    async def _listen(self, mine: _Query, asked: Asked, index: int) -> None:
+    def _listen(self, query: _Query, asked: Asked, index: int) -> None:
         """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""
-        mine.id = asked.query_id
+        query.id = asked.query_id
         outbox, encode = self.outbox, self._parts.dialect.event
 
         def tell(piece: Piece) -> None:
-            if outbox.closed:
-                mine.scope.cancel()
-            if not mine.scope.cancel_called:
+            if not outbox.closed:
                 outbox.push(encode(_told(asked, piece)))
-                mine.told = True
-                mine.over = not isinstance(piece, Chunk)
+                query.told = True
+            if outbox.closed or not isinstance(piece, Chunk):
+                self._end(query, None)
 
-        await asked.hear(tell, index)
+        def cut() -> None:
+            self._end(query, Rejected("conflict", "You have cancelled this query on another connection."))
 
-    def _fail(self, query: _Query, ref: c.Ref, rejected: Rejected) -> None:
-        dialect = self._parts.dialect
-        if not query.id:
-            self.outbox.push(dialect.error(ref, rejected.data()))
+        query.listening = asked.listen(tell, index, cut)
+        if query not in self._queries:  # it is over already, or nobody is there to hear more
+            query.listening.stop()
+
+    def _end_all(self, why: Rejected | None) -> None:
+        for query in list(self._queries):
+            self._end(query, why)
+
+    def _end(self, query: _Query, why: Rejected | None) -> None:
+        """Nothing more is said of it here, but `why`: to the frame, or, once there is a query id, about the query. Harmless after its end."""
+        if query not in self._queries:
             return
-        retry_ms = rejected.extras.get("retryAfterMs", UNSET)
-        self.outbox.push(dialect.event(f.QueryError(query.id, rejected.code, rejected.detail, retry_ms, query.told)))
+        del self._queries[query]
+        query.scope.cancel()
+        if query.listening is not None:
+            query.listening.stop()
+        dialect = self._parts.dialect
+        if why is not None and query.id:
+            retry_ms = why.extras.get("retryAfterMs", UNSET)
+            self.outbox.push(dialect.event(f.QueryError(query.id, why.code, why.detail, retry_ms, query.told)))
+        elif why is not None:
+            self.outbox.push(dialect.error(query.ref, why.data()))
 
 
 def _told(asked: Asked, piece: Piece) -> Event:

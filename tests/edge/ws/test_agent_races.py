@@ -10,12 +10,13 @@ import trio
 from msgspec.structs import replace
 
 from brewd.agent import kept
+from brewd.cafe.commands import Who
 from brewd.config import Config
 from brewd.people.records import Cafe
 from tests.agent.upstream import Script, Upstream, open_upstream
 from tests.edge.ws.house import House, Person, open_house
-from tests.edge.ws.test_agent import HELD, ask, completed, connect, heard_to_the_end, unlimited, until
-from tests.edge.ws.wire import Wire, said
+from tests.edge.ws.test_agent import HELD, NO_QUERY, ask, completed, connect, heard_to_the_end, unlimited, until
+from tests.edge.ws.wire import Wire, said, upgrade
 
 
 @pytest.fixture
@@ -77,6 +78,39 @@ async def test_those_who_wait_with_the_same_question_wait_no_longer_than_one(hou
         for wire in wires:
             nursery.start_soon(wire.refused, "query:stream", {"cafeId": cafe.id, "query": "The same?"})
     assert trio.current_time() - began_s < 4 * 0.3  # one after the other it would be six times as long
+
+
+async def test_a_drain_answers_a_question_whose_turn_has_not_come(config: Config, upstream: Upstream) -> None:
+    async with open_house(replace(config, agent=replace(config.agent, queue_s=5.0))) as house:
+        cafe = await house.cafe()
+        ann, bob = [await house.guest(cafe) for _ in range(2)]
+        await held(house, ann, upstream)
+        bobs = await connect(house, bob)
+        await bobs.send(said("query:stream", {"cafeId": cafe.id, "query": "When is it my turn?"}, "q"))
+        await bobs.settle()
+        house.parts.stop()
+        wait_ms = (await bobs.heard("server:draining"))["reconnectInMs"]
+        answer = await bobs.next()
+        assert (answer["event"], answer["ref"]) == ("error", "q")
+        assert (answer["data"]["code"], answer["data"]["retryAfterMs"]) == ("agent_unavailable", wait_ms)
+        assert await bobs.closed() == (1012, "restarting")
+
+
+async def test_a_socket_that_cannot_take_what_was_said_before_does_not_listen_on(config: Config, upstream: Upstream) -> None:
+    """The goodbye comes while the listening begins, and no piece follows that could notice."""
+    upstream.script = HELD
+    async with open_house(replace(config, room=replace(config.room, outbox_max_bytes=4096))) as house:
+        cafe = await house.cafe()
+        ann, bob = [await house.guest(cafe) for _ in range(2)]
+        asked = await house.parts.agent.agent.ask(cafe_id=cafe.id, who=Who(ann.id, ann.name), session_id=NO_QUERY, query="Tell me everything.")
+        anns = asked.listen(lambda piece: None)
+        asked.answer.chunks += ["word " * 1000] * 2000
+        wire = await Wire.open(await house.stream(read_buffer_bytes=2048), upgrade("/ws/agent", authorization=f"Bearer {bob.token}"))
+        await wire.say("query:stream", {"cafeId": cafe.id, "query": "Tell me everything."}, "q")
+        await until(lambda: len(asked.answer.asked) == 2)
+        assert [one.outbox.closed for one in house.parts.sockets.all()] == [True]
+        assert list(asked.answer.listeners) == [anns]
+        asked.cancel()
 
 
 async def test_a_question_under_way_can_be_cancelled_however_many_came_after_it(
