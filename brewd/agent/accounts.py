@@ -31,7 +31,7 @@ log = get_logger("agent")
 
 PENDING_MAX: Final = 10_000
 BATCH_MAX: Final = 500
-GATHER_S: Final = 0.25
+GATHER_S: Final = 1.0
 """What ends within this time is written together: a commit for each would hold up those of the rooms."""
 
 RETRY_S: Final = 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn
 
 import trio
 from msgspec import Struct
@@ -181,11 +181,6 @@ class Calls:
         """Make the call. `answer` gets its words and its end; `done` is told right before the end is."""
         assert self._nursery is not None
         self._nursery.start_soon(self._make, ticket, answer, done)
-
-    def spawn(self, run: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Run something beside the calls, for as long as they run."""
-        if self._nursery is not None:
-            self._nursery.start_soon(run, *args)
 
     @property
     def _max_tokens(self) -> int:
