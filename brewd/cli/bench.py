@@ -34,9 +34,11 @@ within the rounds, shown with the least and the greatest of them. Without names 
 _AGENT_DESCRIPTION: Final = """\
 200 guests of one café ask its agent 20 different questions, again and again, of an upstream that the bench runs itself, while 100
 others hear 100 messages a second; and in turn the same room while nobody asks, and while 200 guests of other cafés hear as much ordinary
-talk as the answers were. Prints the upstream calls (one a question), how long the first words are under way from the upstream to a
-socket, and the room's latency in all three. The generator, where the system lets it (root), measures ahead of whatever else runs on its
-core. Exit code 1 when a question stayed without an answer or was asked twice upstream."""
+talk as the answers were. The daemon and its stores have one core; the agent's worker, the generator, the askers and their upstream have
+the other. Prints the upstream calls (one a question), how long the first words are under way from the upstream to a socket, and the
+room's latency in all three. Both end when the kernel has the bytes at the client's socket, however late they are read there. The
+generator, where the system lets it (root), sends ahead of whatever else runs on its core. Exit code 1 when a question stayed without an
+answer or was asked twice upstream."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -92,7 +94,7 @@ def _add_machine(parser: argparse.ArgumentParser, *, seconds: float, warm: float
     """How long each measurement takes, and where."""
     parser.add_argument("--seconds", type=options.positive_number, default=seconds, metavar="S", help=f"length of each measurement (default {seconds:g})")
     parser.add_argument("--warm", type=options.positive_number, default=warm, metavar="S", help=f"under load before it counts (default {warm:g})")
-    parser.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and what it starts (default 0)")
+    parser.add_argument("--server-cpu", type=int, default=0, metavar="CPU", help="core of the daemon and its stores (default 0)")
     parser.add_argument("--load-cpu", type=int, default=1, metavar="CPU", help="core of the generator (default 1)")
     parser.add_argument("--dir", metavar="PATH", help="where the temporary data directories go")
 

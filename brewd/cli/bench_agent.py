@@ -3,6 +3,9 @@
 And, to tell what either means, the same café while as many people hear as much ordinary talk in other cafés. All three are measured in
 one run and in turn, by the same generator against the same daemon, so that what the machine does meanwhile falls on all alike. The
 upstream is a local one: what is measured is brewd, not a model.
+
+The daemon and its stores are alone on one core. The agent's worker, the generator, the askers and their upstream share the other, so
+what is under way has arrived when the kernel has it at the client's socket: how late that is read there would be their own doing.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from brewd.agent import chunks
-from brewd.cli import output
+from brewd.cli import bench_proc, output
 from brewd.cli.bench_askers import GAP_S, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
 from brewd.cli.bench_daemon import BenchError, bench_daemon
 
@@ -87,6 +90,8 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
         askers.answer()
         askers.order(seconds=0.1)  # a round that does not count: what is loaded with the first call is not loaded again
         askers.answer()
+        if pinned:
+            move_worker(daemon.pid, load_cpu)
         elsewhere, listeners = daemon.populate(rooms=min(QUESTIONS, args.askers), sockets=args.askers)
         limit_s = JOIN_LIMIT_S + args.warm + args.seconds + _SLACK_S
 
@@ -118,8 +123,16 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
     return summed_up(rounds, pinned=pinned)
 
 
+def move_worker(daemon: int, cpu: int) -> None:
+    """Take the agent's worker off the core of the daemon that started it."""
+    worker = bench_proc.child_of(daemon, "brewd.agent.worker")
+    if worker is None:
+        raise BenchError("the daemon has no worker for its agent")
+    bench_proc.move(worker, cpu)
+
+
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
-    """`first_us`: from the upstream's first words of an answer to the socket of each asker of it.
+    """`first_us`: from the upstream's first words of an answer to their arrival at the socket of each asker of it.
 
     `ratio` is the median of the rounds' own ratios, `ratio_middle` the first and the third quartile: what lies between them, half of the rounds showed.
     """

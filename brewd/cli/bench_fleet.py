@@ -36,7 +36,8 @@ class Joining:
 class Fleet:
     """All sockets of a run, in one epoll set. Socket `i` sits in room `i % rooms`; the first socket of each room is its sender."""
 
-    def __init__(self, *, port: int, path: str, cafes: list[str], tokens: list[str]) -> None:
+    def __init__(self, *, port: int, path: str, cafes: list[str], tokens: list[str], timed: bool = False) -> None:
+        """`timed`: after each read `unread_ns` is how long the kernel had had the last of it. Else it stays 0, as if all were read as it came."""
         self.epoll = select.epoll()
         self.buffer = bytearray(_READ_BYTES)
         self.senders: list[socket.socket] = []  # by room
@@ -45,6 +46,8 @@ class Fleet:
         self.lost = 0
         self.refused = 0
         self.note = ""
+        self.unread_ns = 0
+        self._timed = timed
         self._port, self._path, self._cafes, self._tokens = port, path, cafes, tokens
         self._socks: dict[int, socket.socket] = {}
 
@@ -125,13 +128,23 @@ class Fleet:
         while len(self.reads) <= fd:
             self.reads.append(sock.recv_into)
             self.sends_for.append(-1)
-        self.reads[fd] = sock.recv_into
+        self.reads[fd] = self._timed_read(sock) if self._timed else sock.recv_into
         if index < len(self._cafes):
             self.sends_for[fd] = index
             self.senders.append(sock)
         self._socks[fd] = sock
         self.epoll.register(fd, select.EPOLLIN)
         return fd
+
+    def _timed_read(self, sock: socket.socket) -> Callable[[bytearray], int]:
+        wire.note_arrivals(sock.setsockopt)
+
+        def read(buffer: bytearray) -> int:
+            size, ancillary, _, _ = sock.recvmsg_into([buffer], wire.ANCILLARY_BYTES)
+            self.unread_ns = wire.unread_ns(ancillary)
+            return size
+
+        return read
 
     def _advance(self, fd: int, joining: Joining, size: int) -> bool:
         """Take in what a joining socket read; True when it is in its room."""

@@ -53,7 +53,8 @@ class Plan(TypedDict):
     measure_s: float
     join_limit_s: float
     cpu: int  # core to stay on; -1 = any
-    beside: NotRequired[Literal["first", "last"]]  # others have work on its core, and it never waits busily: it measures ahead of them, or gives way
+    beside: NotRequired[Literal["first", "last"]]
+    """Others have work on its core. It sends ahead of them, or gives way; it never waits busily; and a message arrives when the kernel has it, not when it is read."""
 
 
 class Load:
@@ -155,11 +156,12 @@ class Load:
             self._stalled += 1
 
     def _sample(self, size: int) -> None:
-        """Note the age of every message in the buffer whose stamp was read whole."""
-        now, buffer, first, digits = time.monotonic_ns() + wire.STAMP_ZERO_NS, self._fleet.buffer, len(wire.STAMP), wire.STAMP_DIGITS
+        """Note how old every message in the buffer was when it arrived, if its stamp was read whole."""
+        buffer, first, digits = self._fleet.buffer, len(wire.STAMP), wire.STAMP_DIGITS
+        arrived = time.monotonic_ns() + wire.STAMP_ZERO_NS - self._fleet.unread_ns
         at = buffer.find(wire.STAMP, 0, size)
         while 0 <= at <= size - first - digits:
-            self._latencies_us.append((now - int(buffer[at + first : at + first + digits])) // 1000)
+            self._latencies_us.append((arrived - int(buffer[at + first : at + first + digits])) // 1000)
             at = buffer.find(wire.STAMP, at + first + digits, size)
 
 
@@ -177,10 +179,11 @@ def run(plan: Plan) -> list[list[dict[str, Any]]]:
     if plan.get("beside") == "last":
         os.nice(NICE)
     elif plan.get("beside") == "first" and plan["cpu"] >= 0:  # anywhere else it could put itself ahead of the server
-        with suppress(PermissionError):  # then some of what the others take of its core is measured as the server's latency
+        with suppress(OSError):  # then it sends late at times, and several at once
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
     targets = plan["targets"]
-    fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"]) for target in targets]
+    timed = "beside" in plan
+    fleets = [Fleet(port=target["port"], path=plan["path"], cafes=target["cafes"], tokens=target["tokens"], timed=timed) for target in targets]
     loads = [Load(fleet, plan, target["cafes"]) for fleet, target in zip(fleets, targets, strict=True)]
     gc.collect()
     gc.disable()  # nothing here makes cycles, and a collection over 10,000 sockets would be measured as the server's latency

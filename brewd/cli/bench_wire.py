@@ -5,8 +5,11 @@ Only the standard library is imported here: the load generator must start fast a
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 MARK: Final = b'"message:new"'
@@ -24,6 +27,28 @@ FRAME_END: Final = 0x7D
 
 _TEXT: Final = b" some words that differ "
 _COUNTER_DIGITS: Final = 8
+
+SO_TIMESTAMPNS: Final = 35  # socket(7); `socket` has no name for it
+_TIMESPEC: Final = struct.Struct("ll")
+ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
+
+
+def note_arrivals(setsockopt: Callable[[int, int, int], None]) -> None:
+    """Have the kernel tell, with each `recvmsg` of that socket, when the bytes reached it. One that cannot tells nothing."""
+    with suppress(OSError):
+        setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+
+def unread_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """How long the last bytes of a read had been at the socket by now; 0 when the kernel did not say.
+
+    What came before them in the same read had been there for longer: its age is put too high then, never too low.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind, len(data)) == (socket.SOL_SOCKET, SO_TIMESTAMPNS, _TIMESPEC.size):
+            seconds, ns = _TIMESPEC.unpack(data)
+            return max(0, time.time_ns() - int(seconds) * 1_000_000_000 - int(ns))
+    return 0
 
 
 def upgrade(port: int, path: str, token: str) -> bytes:

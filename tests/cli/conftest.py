@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from brewd.cli import bench_wire
 from brewd.cli.main import main
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 START_MAX_S = 60.0
@@ -81,6 +86,34 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection over loopback: the end that opened it, and the other."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours, server.accept()[0] as theirs:
+        yield ours, theirs
+
+
+def an_hour_later(patch: pytest.MonkeyPatch) -> None:
+    """By the clocks that are read in ns. The kernel stamps with its own."""
+    monotonic_ns, time_ns, hour_ns = time.monotonic_ns, time.time_ns, 3600 * 1_000_000_000
+    patch.setattr(time, "monotonic_ns", lambda: monotonic_ns() + hour_ns)
+    patch.setattr(time, "time_ns", lambda: time_ns() + hour_ns)
+
+
+@pytest.fixture
+def arrivals_noted() -> Iterator[None]:
+    """The kernel notes arrivals meanwhile: it does so while any socket asks for it, and begins a moment after the first one has."""
+    with tcp_pair() as (ours, theirs):
+        bench_wire.note_arrivals(ours.setsockopt)
+        deadline = time.monotonic() + PATIENCE
+        ancillary: list[tuple[int, int, bytes]] = []
+        while not ancillary and time.monotonic() < deadline:
+            theirs.send(b"!")
+            ancillary = ours.recvmsg(1, bench_wire.ANCILLARY_BYTES)[1]
+        assert bench_wire.unread_ns(ancillary) > 0
+        yield
 
 
 @pytest.fixture

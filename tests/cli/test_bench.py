@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
 import tomllib
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from brewd.cli import bench_daemon, bench_limits, bench_report
 from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError, Joining
 from brewd.cli.bench_load import Load, Plan, percentiles
-from brewd.cli.bench_proc import cpu_s, rss_kib
+from brewd.cli.bench_proc import child_of, cpu_s, move, rss_kib
 from brewd.cli.bench_scenarios import TABLE, curves
-from tests.cli.conftest import ROOT, Ran
+from tests.cli.conftest import ROOT, Ran, an_hour_later
+from tests.patience import PATIENCE
 
 CAFE = "0199aaaa-0000-7000-8000-000000000001"
 
@@ -149,6 +152,53 @@ def test_latency_is_read_from_the_message(pair: tuple[Load, Fleet, socket.socket
     assert 7 <= second < 5000
 
 
+@pytest.mark.usefixtures("arrivals_noted")
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_message_that_lies_unread_ages_only_when_reading_is_measured(timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fleet = Fleet(port=listener.getsockname()[1], path="/ws", cafes=[CAFE], tokens=["t"], timed=timed)
+        fd = fleet._open(0)
+        plan = Plan(targets=[], rounds=1, path="/ws", outstanding=1, rate=0, warm_s=0, measure_s=0, join_limit_s=1, cpu=-1)
+        load = Load(fleet, plan, [CAFE])
+        with listener.accept()[0] as server, fleet.epoll:
+            server.send(delivery(age_us=7000))
+            fleet.epoll.poll(PATIENCE)
+            an_hour_later(monkeypatch)
+            load._sample(fleet.read(fd))
+            monkeypatch.undo()
+            (latency_us,) = load._latencies_us
+            assert latency_us >= 7000
+            assert (latency_us < 3600e6) is timed
+            assert fleet.read(fd) == -1  # as without `timed`, when there is nothing
+            server.close()
+            assert fleet.read(fd) == 0
+        fleet._socks[fd].close()
+
+
+def test_how_long_bytes_lay_unread_is_what_the_kernel_says() -> None:
+    def said(ago_ns: int, level: int = socket.SOL_SOCKET, kind: int = wire.SO_TIMESTAMPNS) -> tuple[int, int, bytes]:
+        return level, kind, struct.pack("ll", *divmod(time.time_ns() - ago_ns, 1_000_000_000))
+
+    hour_ns = 3600 * 1_000_000_000
+    assert hour_ns <= wire.unread_ns([said(hour_ns)]) < 2 * hour_ns
+    assert hour_ns <= wire.unread_ns([said(0, kind=1), said(hour_ns)]) < 2 * hour_ns
+    assert wire.unread_ns([said(-hour_ns)]) == 0  # the clock was set back
+    assert wire.unread_ns([]) == 0
+    for other in (said(hour_ns, level=socket.IPPROTO_TCP), said(hour_ns, kind=1), (socket.SOL_SOCKET, wire.SO_TIMESTAMPNS, b"cut")):
+        assert wire.unread_ns([other]) == 0
+
+
+def test_a_kernel_that_notes_no_arrivals_is_not_an_error() -> None:
+    with socket.socket() as sock:
+
+        def refuses(level: int, option: int, value: int) -> None:
+            sock.setsockopt(level, 9999, value)
+
+        with pytest.raises(OSError, match="not available"):
+            refuses(socket.SOL_SOCKET, wire.SO_TIMESTAMPNS, 1)
+        wire.note_arrivals(refuses)
+
+
 def test_percentiles() -> None:
     assert percentiles(array("L", range(1, 1001))) == {"p50_us": 501, "p99_us": 991, "p999_us": 1000, "max_us": 1000, "samples": 1000}
     assert percentiles(array("L"))["p99_us"] == 0
@@ -171,6 +221,31 @@ def test_a_refused_join_says_what_the_server_said() -> None:
 def test_the_kernel_knows_this_process() -> None:
     assert cpu_s(os.getpid()) > 0
     assert rss_kib(os.getpid()) > 1000
+
+
+_BUSY = """
+import sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_child_is_found_and_moved_with_all_its_threads() -> None:
+    command = [sys.executable, "-c", _BUSY, "brewd.some.module"]
+    with ThreadPoolExecutor(1) as other_thread:  # it is the kernel's parent of what it starts
+        child = other_thread.submit(subprocess.Popen[bytes], command, stdin=subprocess.PIPE, stdout=subprocess.PIPE).result()
+        with child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            assert child_of(os.getpid(), "brewd.some.module") == child.pid
+            assert child_of(os.getpid(), "brewd.some") is None
+            assert child_of(child.pid, "brewd.some.module") is None
+            cpu = max(os.sched_getaffinity(0))
+            move(child.pid, cpu)
+            threads = [int(task.name) for task in Path(f"/proc/{child.pid}/task").iterdir()]
+            assert [os.sched_getaffinity(thread) for thread in threads] == [{cpu}, {cpu}]
+            child.communicate()
 
 
 def test_curves_keep_the_deliveries_level() -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from msgspec.structs import replace
 
-from brewd.cli import bench_agent, bench_askers
-from brewd.cli.bench_askers import Asking, open_all
-from brewd.cli.bench_daemon import config_text
+from brewd.agent.calls import Opening
+from brewd.agent.remote import open_worker
+from brewd.cli import bench_agent, bench_askers, bench_load
+from brewd.cli.bench_askers import Asker, Asking, open_all
+from brewd.cli.bench_daemon import BenchError, config_text
 from brewd.cli.bench_upstream import Script, Upstream, open_upstream
 from brewd.config import Config, load
+from tests.cli.conftest import ROOT, an_hour_later, tcp_pair
 from tests.edge.ws.house import House, house_config, open_house
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -61,6 +69,38 @@ async def test_what_an_asker_gets_instead_of_an_answer_is_told(house: House, ups
         async with open_all(house.port, cafe.id, ["nobody"]):
             pass
     assert "401" in str(refused.value.exceptions[0])
+
+
+@pytest.mark.usefixtures("arrivals_noted")
+async def test_first_words_that_lie_unread_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [f'{{"event":"query:{name}","data":{{"text":"words"}}}}'.encode() for name in ("start", "chunk", "complete")]
+    with tcp_pair() as (ours, theirs):
+        ours.setblocking(False)
+        asker = Asker(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), "c")
+        theirs.send(b"".join(b"\x81" + bytes([len(frame)]) + frame for frame in frames))
+        an_hour_later(monkeypatch)  # trio's clock does not notice: what it calls now is when they are read
+        read_s = trio.current_time()
+        with trio.fail_after(PATIENCE):
+            first_s, words = await asker.ask("?")
+        monkeypatch.undo()
+    assert (words, round((read_s - first_s) / 3600)) == ("words", 1)
+
+
+async def test_the_worker_is_moved_off_the_core_of_the_daemon() -> None:
+    cpu = max(os.sched_getaffinity(0))
+    with pytest.raises(BenchError):
+        bench_agent.move_worker(os.getpid(), cpu)
+    opening = Opening(api_key="k", base_url="http://127.0.0.1:9", timeout_s=1.0, retries=0, connections_max=1)
+    async with open_worker(opening) as worker:
+        bench_agent.move_worker(os.getpid(), cpu)
+        assert os.sched_getaffinity(worker.pid) == {cpu}
+
+
+@pytest.mark.parametrize(("before", "policy", "nicer"), [("", os.SCHED_IDLE, 0), ("os.SCHED_IDLE = 99", os.SCHED_OTHER, 1)])
+def test_askers_give_way_as_far_as_the_kernel_lets_them(before: str, policy: int, nicer: int) -> None:
+    script = f"import os; from brewd.cli import bench_askers; {before}\nbench_askers.give_way(); print(os.sched_getscheduler(0), os.nice(0))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == [str(policy), str(min(19, os.nice(0) + nicer * bench_load.NICE))], done.stderr
 
 
 def measured(p99_us: int) -> dict[str, Any]:
