@@ -22,7 +22,7 @@ from brewd.cafe.ref import CafeRef
 from brewd.people.cafes import Cafes
 from brewd.people.records import Cafe
 from brewd.people.visits import zone_of
-from brewd.runtime.clock import Clock, as_datetime, from_rfc3339
+from brewd.runtime.clock import Clock, as_datetime, rfc3339
 from brewd.store.postgres import Postgres
 from brewd.store.records import Message
 
@@ -109,8 +109,8 @@ class Context:
         self._statistics.pop(cafe_id, None)
 
     def _lately(self, cafe_id: str, messages: Sequence[Message]) -> Sequence[Message]:
-        since_ms, own_id = self._clock.now_ms() - TALK_MS, agent_user_id(cafe_id)
-        return [m for m in messages if m.user_id != own_id and not m.deleted and from_rfc3339(m.created_at) > since_ms]
+        since, own_id = rfc3339(self._clock.now_ms() - TALK_MS), agent_user_id(cafe_id)
+        return [m for m in messages if m.user_id != own_id and not m.deleted and m.created_at > since]
 
     async def _known(self, cafe: Cafe) -> _Statistics:
         now_ms = self._clock.now_ms()

@@ -188,8 +188,9 @@ class AgentSocket(peer.Peer):
                     cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=data.query, personality=data.personality
                 )
                 if query in self._queries:
-                    self._answer(query.ref, f.QueryAnswer(asked.query_id))
-                    self.outbox.push(self._parts.dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
+                    dialect = self._parts.dialect
+                    answer = b"" if query.ref is None else dialect.reply(query.ref, f.QueryAnswer(asked.query_id))
+                    self.outbox.push(answer + dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
                     self._listen(query, asked, 0)
         except Rejected as rejected:
             self._end(query, rejected)
