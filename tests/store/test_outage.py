@@ -167,7 +167,7 @@ async def test_a_killed_backend_costs_one_call(bridge: Bridge, data_dir: Path) -
 
 
 SERVERS = """
-import sys, trio
+import signal, sys, trio
 from pathlib import Path
 from brewd.store.embedded import data_lock, embedded_postgres, embedded_redis
 
@@ -178,6 +178,7 @@ async def main():
             print(postgres.pid, redis.pid, flush=True)
             await trio.sleep_forever()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell has it ignored
 trio.run(main)
 """
 
@@ -213,8 +214,12 @@ async def test_killing_brewd_leaves_no_server_behind(prepared_data: Path, tmp_pa
 async def test_a_polite_end_of_brewd_ends_the_servers_in_order(prepared_data: Path, tmp_path: Path, checkout: Path) -> None:
     directory = copy_data(prepared_data, tmp_path / "data")
     owner, pids = await trio.to_thread.run_sync(run_servers, directory, checkout)
-    owner.send_signal(signal.SIGINT)
-    owner.wait(10)
+    try:
+        owner.send_signal(signal.SIGINT)
+        owner.wait(10)
+    finally:
+        owner.kill()
+        owner.wait()
     assert not any(alive(pid) for pid in pids)
     assert not (directory / "postgres" / "postmaster.pid").exists()
     assert "database system is shut down" in (directory / "postgres.log").read_text()
