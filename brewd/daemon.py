@@ -285,7 +285,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     social = make_social(pg=pg, clock=clock, ids=ids, sessions=people.sessions, rooms=directory)
     social.pokes.on_match.append(badges.matched)
     root.spawn("delivery", social.delivery.run)
-    agent, watchers = _agent(ground, stores, people, directory, mirror), Watchers(Plain())
+    agent, watchers = _agent(ground, stores, people, directory, mirror, journal=journal), Watchers(Plain())
     agent.proactive.listeners.append(watchers.tell)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
@@ -300,11 +300,11 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     )  # fmt: skip
 
 
-def _agent(ground: _Ground, stores: Stores, people: People, directory: Directory, mirror: Mirror) -> AgentParts:
+def _agent(ground: _Ground, stores: Stores, people: People, directory: Directory, mirror: Mirror, *, journal: Journal) -> AgentParts:
     """The agent: beside the rooms, and never missed by them."""
     agent = make_agent(
         ground.config.agent, pg=stores.postgres, redis=stores.redis, mirror=mirror, cafes=people.cafes, rooms=directory, clock=ground.clock, ids=ground.ids,
-        open_client=ground.open_client,
+        open_client=ground.open_client, give_way=journal.give_way,
     )  # fmt: skip
     agent.spawn(ground.root)
     return agent

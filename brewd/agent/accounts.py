@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd.agent.budget import Budget, Period
+from brewd.agent.calls import GiveWay
 from brewd.agent.context import day_starts_ms, local_time
 from brewd.agent.pieces import Usage
 from brewd.agent.settings import AgentConfig
@@ -111,8 +112,9 @@ class Account:
 class AgentLog:
     """See the module. One for the process."""
 
-    def __init__(self, *, pg: Postgres, cafes: Cafes, mirror: Mirror, clock: Clock) -> None:
+    def __init__(self, *, pg: Postgres, cafes: Cafes, mirror: Mirror, clock: Clock, give_way: GiveWay) -> None:
         self._pg = pg
+        self._give_way = give_way
         self._cafes = cafes
         self._mirror = mirror
         self._clock = clock
@@ -177,6 +179,7 @@ class AgentLog:
         """Write what is queued until cancelled; what is queued then stays. Tries again for as long as Postgres is away."""
         while True:
             while self._pending:
+                await self._give_way()
                 await self._write(list(islice(self._pending, self._at_once)))
                 if len(self._pending) < BATCH_MAX:
                     await self._gather()

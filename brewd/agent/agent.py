@@ -13,6 +13,7 @@ from brewd.agent.accounts import AgentLog, Entry
 from brewd.agent.answers import KEPT_S, Answer, Asked
 from brewd.agent.cache import AnswerCache, Key, key_of
 from brewd.agent.calling import Calls, Status, Ticket, busy
+from brewd.agent.calls import GiveWay
 from brewd.agent.context import Context, Rooms
 from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
@@ -34,8 +35,19 @@ class Agent:
     """Owns the answers under way, and what was answered lately."""
 
     def __init__(
-        self, *, calls: Calls, configs: AgentConfigs, context: Context, cache: AnswerCache, log: AgentLog, rooms: Rooms, clock: Clock, ids: Ids
+        self,
+        *,
+        calls: Calls,
+        configs: AgentConfigs,
+        context: Context,
+        cache: AnswerCache,
+        log: AgentLog,
+        rooms: Rooms,
+        clock: Clock,
+        ids: Ids,
+        give_way: GiveWay,
     ) -> None:
+        self._give_way = give_way
         self._calls = calls
         self._configs = configs
         self._context = context
@@ -63,6 +75,7 @@ class Agent:
         listens to what it returns, its asker counts as lost.
         """
         query = checked_query(query)
+        await self._give_way()
         config = _as_asked(await self._configs.get(cafe_id), personality)
         if self.status.state == "off":
             self._calls.check()
@@ -82,6 +95,7 @@ class Agent:
                 return Question(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
 
             async with self._one_at_a_time(key, until_s):  # so that of many who ask the same at once, one pays for all
+                await self._give_way()
                 answer = self._shared(key, entry) or await self._found(key, entry)
                 if answer is None:
                     ticket = await self._calls.admit(entry, config, question, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from brewd.agent.accounts import Account, AgentLog, Entry
 from brewd.agent.answers import Answer
 from brewd.agent.budget import cost_microcents, expected_microcents, price_of
-from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, Meter, Opening, Trouble, UpstreamError, Written
+from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, GiveWay, Meter, Opening, Trouble, UpstreamError, Written
 from brewd.agent.circuit import Circuit
 from brewd.agent.key import api_key
 from brewd.agent.pieces import Complete, End, Failed, Usage
@@ -73,12 +73,23 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
 class Calls:
     """See the module. `find_key` finds the API key; it is asked again before each call while the circuit is not closed."""
 
-    def __init__(self, *, config: Config, log: AgentLog, clock: Clock, ids: Ids, open_client: OpenClient, find_key: Callable[[Config], str] = api_key) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        log: AgentLog,
+        clock: Clock,
+        ids: Ids,
+        open_client: OpenClient,
+        give_way: GiveWay,
+        find_key: Callable[[Config], str] = api_key,
+    ) -> None:
         self._config = config
         self._log = log
         self._clock = clock
         self._ids = ids
         self._open_client = open_client
+        self._give_way = give_way
         self._find_key = find_key
         self._circuit = Circuit()
         self._slots = Slots(cafe_max=config.in_flight_cafe_max, all_max=config.in_flight_max)
@@ -151,6 +162,7 @@ class Calls:
         reserved, entered, written = 0, False, False
         try:
             self.check()
+            await self._give_way()
             task = await make()
             account = await self._log.account(entry.cafe_id, config)  # the one of before may have been let go meanwhile
             self._refuse_spent(account)
@@ -164,6 +176,7 @@ class Calls:
                 self.check()
                 raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
             entry, written = replace(entry, model=model, cost_microcents=reserved), True
+            await self._give_way()
             await self._log.begin(entry)
             if self._nursery is None:
                 raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -11,6 +11,9 @@ from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Task
 
 Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_limited", "key_refused", "bad_request", "cut"]
+
+GiveWay = Callable[[], Awaitable[None]]
+"""Waits a little while messages are under way in the rooms. Called before each piece of work that they would feel."""
 
 BYTES_PER_TOKEN = 3
 """Where the API did not say: a cautious guess for text, which has rather 4."""

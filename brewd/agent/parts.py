@@ -11,6 +11,7 @@ from brewd.agent.accounts import AgentLog
 from brewd.agent.agent import Agent
 from brewd.agent.cache import AnswerCache
 from brewd.agent.calling import Calls, OpenClient
+from brewd.agent.calls import GiveWay
 from brewd.agent.context import Context
 from brewd.agent.proactive import Proactive, Rooms
 from brewd.agent.settings import AgentConfigs
@@ -50,16 +51,26 @@ class AgentParts(Struct, frozen=True):
 
 
 def make_agent(
-    config: Config, *, pg: Postgres, redis: Pipeline, mirror: Mirror, cafes: Cafes, rooms: Rooms, clock: Clock, ids: Ids, open_client: OpenClient
+    config: Config,
+    *,
+    pg: Postgres,
+    redis: Pipeline,
+    mirror: Mirror,
+    cafes: Cafes,
+    rooms: Rooms,
+    clock: Clock,
+    ids: Ids,
+    open_client: OpenClient,
+    give_way: GiveWay,
 ) -> AgentParts:
     """`open_client` opens whoever makes the calls."""
     configs = AgentConfigs(pg=pg)
     context = Context(pg=pg, cafes=cafes, rooms=rooms, clock=clock)
-    log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock)
-    calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client)
+    log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock, give_way=give_way)
+    calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client, give_way=give_way)
     cache = AnswerCache(clock=clock, redis=redis, mirror=mirror)
     return AgentParts(
-        agent=Agent(calls=calls, configs=configs, context=context, cache=cache, log=log, rooms=rooms, clock=clock, ids=ids),
+        agent=Agent(calls=calls, configs=configs, context=context, cache=cache, log=log, rooms=rooms, clock=clock, ids=ids, give_way=give_way),
         configs=configs,
         log=log,
         proactive=Proactive(calls=calls, configs=configs, context=context, pg=pg, rooms=rooms, clock=clock, ids=ids),

@@ -31,6 +31,11 @@ GAP_S = 0.002
 """From the end of a commit to the next departure, so that more gathers: a commit costs the same for one message as for many, and nobody
 notices two milliseconds. After a commit that had only one café's message to carry there is nothing to wait for."""
 
+GIVE_WAY_S = 0.008
+"""A journal that is never idle holds up others so long, and no longer."""
+
+_LOOK_S = 0.001
+
 
 class Committed(Struct, frozen=True):
     """The batch is in Postgres. `redacted`: the messages its redactions found, by id, as they are now. Write on with `generation`."""
@@ -113,6 +118,15 @@ class Journal:
     def withdraw(self, cafe_id: str) -> None:
         """The café's actor is gone. What has not departed never will; what has is settled, and its old source is told in vain."""
         self._ready.pop(cafe_id, None)
+
+    async def give_way(self) -> None:
+        """Return when no message is under way, or after `GIVE_WAY_S`: for work in the rooms' loop that can wait so long, so that no message waits for it.
+
+        Whoever waits looks again and again, each in their own time: woken together they would all be in the way of what was committed.
+        """
+        until_s = trio.current_time() + GIVE_WAY_S
+        while (self._ready or self._out) and trio.current_time() < until_s:
+            await trio.sleep(_LOOK_S)
 
     async def run(self) -> NoReturn:
         if self._out:

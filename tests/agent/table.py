@@ -72,17 +72,27 @@ class Rooms:
 
 
 class Table:
-    """`agent` runs for as long as the block that opened this."""
+    """`agent` runs for as long as the block that opened this. `way` is free while it is set."""
 
     def __init__(self, *, config: Config, pg: Postgres, redis: Redis, clock: Clock, ids: Ids, upstream: Upstream) -> None:
         self.pg, self.redis, self.clock, self.ids, self.upstream = pg, redis, clock, ids, upstream
         self.rooms = Rooms(pg)
         self.mirror = Mirror(redis=redis, name="test")
         self.cafes = Cafes(pg=pg, clock=clock, ids=ids)
-        parts = make_agent(config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_writer)
+        self.way = trio.Event()
+        self.way.set()
+        self.gave_way = 0
+        parts = make_agent(
+            config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_writer,
+            give_way=self._give_way,
+        )  # fmt: skip
         self.agent: Agent = parts.agent
         self.configs: AgentConfigs = parts.configs
         self.log: AgentLog = parts.log
+
+    async def _give_way(self) -> None:
+        self.gave_way += 1
+        await self.way.wait()
 
     async def cafe(self, **fields: Any) -> Cafe:
         return await self.cafes.add(**{"name": "Corner", **fields})

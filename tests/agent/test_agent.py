@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -289,6 +291,24 @@ async def test_a_lost_socket_stops_the_call_within_a_second_and_what_came_can_be
     assert isinstance(end, Failed)
     assert (end.code, end.partial) == ("agent_unavailable", True)
     assert await table.logged() == [("cancelled",)]
+
+
+async def test_what_the_rooms_would_feel_waits_for_them(table: Table) -> None:
+    cafe = await table.cafe()
+    room = table.rooms.ref(cafe.id)
+    seen: list[tuple[int, int, list[Any]]] = []
+    async with trio.open_nursery() as nursery:
+        way = table.way = trio.Event()
+        nursery.start_soon(table.heard, cafe)
+        for _ in range(5):  # before all; before the same answer is looked for; its facts; the call is written down; its end is
+            await until(lambda: table.gave_way > len(seen))
+            outcomes = [row["outcome"] for row in await table.row("SELECT outcome FROM agent_queries")]
+            seen.append((len(room.taken), len(table.upstream.requests), outcomes))
+            way, table.way = table.way, trio.Event()
+            way.set()
+        table.way.set()
+    assert seen == [(0, 0, [])] * 3 + [(1, 0, []), (1, 1, ["started"])]
+    assert await table.logged() == [("answered",)]
 
 
 async def test_a_question_nobody_ever_listens_to_does_not_keep_its_call(table: Table, flow: MockClock) -> None:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brewd.errors import StoreConflict, StoreError
-from brewd.store.journal import GAP_S, RETRY_MAX_S, Committed, Duplicates, Journal, Poisoned, TakenBack
+from brewd.store.journal import GAP_S, GIVE_WAY_S, RETRY_MAX_S, Committed, Duplicates, Journal, Poisoned, TakenBack
 from brewd.store.records import Batch, Commit, Key, Message, Settled
 from tests.store.desk import ANN, Desk, cafe_number
 
@@ -112,6 +112,28 @@ async def test_after_a_commit_that_cafes_shared_more_may_gather_for_a_moment(roo
     await trio.sleep(1)
     assert room.shelf.commit_s == pytest.approx([1.0, 1.0 + GAP_S])
     assert room.shelf.rows() == [2, 2]
+
+
+async def test_who_gives_way_waits_for_what_is_under_way_and_for_nothing_else(room: Room, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    nursery.start_soon(room.journal.run)
+    await trio.sleep(1)
+    await room.journal.give_way()
+    assert trio.current_time() == 1.0
+    room.shelf.takes_s = GIVE_WAY_S / 2
+    room.desks[0].say("hi")
+    await room.journal.give_way()
+    assert room.desks[0].outcomes
+    assert trio.current_time() < 1.0 + GIVE_WAY_S
+
+
+async def test_who_gives_way_does_so_for_a_moment_only(room: Room, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    nursery.start_soon(room.journal.run)
+    await trio.sleep(1)
+    room.shelf.takes_s = 60
+    room.desks[0].say("hi")
+    await room.journal.give_way()
+    assert trio.current_time() == pytest.approx(1.0 + GIVE_WAY_S, abs=0.0011)
+    assert not room.desks[0].outcomes
 
 
 async def test_no_commit_is_larger_than_its_bound_and_the_rest_goes_next_in_turn(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
