@@ -95,8 +95,10 @@ class Agent:
                 return Question(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
 
             async with self._one_at_a_time(key, until_s):  # so that of many who ask the same at once, one pays for all
-                await self._give_way()
-                answer = self._shared(key, entry) or await self._found(key, entry)
+                answer = self._shared(key, entry)
+                if answer is None:
+                    await self._give_way()
+                    answer = await self._found(key, entry)
                 if answer is None:
                     ticket = await self._calls.admit(entry, config, question, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)
                     answer = self._start(key, ticket)
