@@ -1,7 +1,8 @@
 """What every café has spent on the agent: budgets in memory, read back from `agent_queries` when a café is first asked about, and every call written down.
 
 Owns a budget a café, and a bounded queue of log entries that are written behind. A call is written before it starts, with what is
-reserved for it, so that a crash can make brewd forget no spending, only overstate it. No commit of it waits for the disk (see the SQL).
+reserved for it, so that a crash forgets no call: one whose end was not written down yet counts as what was reserved. No commit of it waits
+for the disk (see the SQL).
 On a crash of `run` what is queued stays.
 """
 
