@@ -99,7 +99,7 @@ async def test_who_is_muted_is_neither_seen_nor_heard_until_it_is_over(idle: Dae
             await trio.sleep_until(muted_s + MUTE_S)
 
         await comes(other, rude, "users:update", action="join")
-        assert rude.frames[-1]["event"] in ("moderation:unmuted", "users:update")
+        assert await was_told(rude, "moderation:unmuted")
         assert not (await rude.send("I am better now")).code, "what is free again speaks at once"
         assert await heard(other, "I am better now")
         assert [(action.action, action.rule) for action in await decided(idle, cafe)] == [("block", "words")] * 3 + [("mute", "blocks")]
@@ -110,6 +110,15 @@ async def comes(guest: Witness, about: Witness, event: str, **data: object) -> N
     with trio.fail_after(MUTE_S + FELT_S):
         while not any(frame["event"] == event and frame["data"].items() >= data.items() for frame in guest.told_of(about.user_id)[-1:]):
             await trio.sleep(0.005)
+
+
+async def was_told(guest: Witness, event: str) -> bool:
+    """It may come in between, or after, what others are told of the same change and what the room says of its topics."""
+    with trio.move_on_after(FELT_S):
+        while not any(frame["event"] == event for frame in guest.frames):
+            await trio.sleep(0.002)
+        return True
+    return False
 
 
 async def heard(guest: Witness, content: str) -> bool:
