@@ -40,11 +40,11 @@ INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, mod
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at, expires_at)
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
     q.persona, q.model, q.outcome, q.cached, q.latency_ms, q.input_tokens, q.output_tokens, q.cache_read_tokens, q.cache_write_tokens,
-    q.cost_microcents, q.at, coalesce(c.expires_at, q.at + interval '1 day')
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[], $11::integer[],
-    $12::integer[], $13::integer[], $14::integer[], $15::integer[], $16::bigint[], $17::timestamptz[])
-    AS q (id, cafe_id, user_id, session_id, staff, query, persona, model, outcome, cached, latency_ms,
-        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at)
+    q.cost_microcents, asked.at, coalesce(c.expires_at, asked.at + interval '1 day')
+FROM json_to_recordset($1::json) AS q (id uuid, cafe_id uuid, user_id uuid, session_id uuid, staff boolean, query text, persona text, model text,
+    outcome text, cached boolean, latency_ms integer, input_tokens integer, output_tokens integer, cache_read_tokens integer,
+    cache_write_tokens integer, cost_microcents bigint, at_ms bigint)
+CROSS JOIN LATERAL (SELECT to_timestamp(q.at_ms / 1000.0) AS at) AS asked
 CROSS JOIN commit
 JOIN cafe ON cafe.id = q.cafe_id
 LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_at IS NULL
