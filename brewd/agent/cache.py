@@ -7,6 +7,7 @@ rests on; what is read back names its café, and is not taken for another's.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from typing import Any, Final
@@ -27,6 +28,9 @@ TTL_MS: Final = FORGOTTEN_MS
 ENTRIES_MAX: Final = 5000
 REDIS_S: Final = 0.25
 """An asker waits no longer for Redis to know."""
+
+MARK_KEY: Final = "agent:cached"
+"""In Redis for as long as there may be an answer, of any café."""
 
 _NOISE: Final = re.compile(r"[\s?!.,;:…¿¡。？！、]+")
 
@@ -63,11 +67,15 @@ def key_of(cafe_id: str, query: str, persona: Persona, version: str) -> Key:
 
 
 class AnswerCache:
+    """Redis is asked only while it may know what is not in memory: for as long as an answer may be there that an earlier process has left, or that
+    memory had no room for."""
+
     def __init__(self, *, clock: Clock, redis: Pipeline, mirror: Mirror) -> None:
         self._clock = clock
         self._redis = redis
         self._mirror = mirror
         self._held: dict[Key, Answered] = {}
+        self._elsewhere_ms = math.inf  # until when Redis may know more; not known before it was asked once
         self._forgotten_ms: dict[str, int] = {}  # when a café's answers were, as long as Redis may have one from before
 
     def get(self, key: Key) -> Answered | None:
@@ -81,12 +89,15 @@ class AnswerCache:
     async def find(self, key: Key) -> Answered | None:
         """From memory, or else from Redis, which is asked briefly and may be away. Never raises."""
         held = self.get(key)
-        if held is not None:
+        if held is not None or self._clock.now_ms() >= self._elsewhere_ms:
             return held
+        look = [("GET", key.redis), ("GET", FORGOTTEN_KEY.replace("{id}", key.cafe_id)), ("PTTL", MARK_KEY)]
         try:
-            found, forgotten = await self._redis.pipeline([("GET", key.redis), ("GET", FORGOTTEN_KEY.replace("{id}", key.cafe_id))], timeout_s=REDIS_S)
+            found, forgotten, left_ms = await self._redis.pipeline(look, timeout_s=REDIS_S)
         except StoreError:
             return None
+        if self._elsewhere_ms == math.inf:
+            self._elsewhere_ms = self._clock.now_ms() + max(left_ms, 0)
         answered = _decoded(found)
         if answered is None or answered.cafe_id != key.cafe_id or answered.expires_ms <= self._clock.now_ms():
             return None
@@ -99,7 +110,7 @@ class AnswerCache:
     def put(self, key: Key, text: str, sources: tuple[str, ...]) -> None:
         answered = Answered(key.cafe_id, text, sources, self._clock.now_ms() + TTL_MS)
         self._keep(key, answered)
-        self._mirror.write(key.redis, [("SET", key.redis, msgspec.json.encode(answered), "PX", TTL_MS)])
+        self._mirror.write(key.redis, [("SET", key.redis, msgspec.json.encode(answered), "PX", TTL_MS), ("SET", MARK_KEY, 1, "PX", TTL_MS)])
 
     def forget(self, cafe_id: str) -> None:
         """Nothing that was answered in this café is answered again: somebody it may speak of is gone."""
@@ -119,7 +130,8 @@ class AnswerCache:
         self._held.pop(key, None)
         self._held[key] = answered
         if len(self._held) > ENTRIES_MAX:
-            del self._held[next(iter(self._held))]
+            dropped = self._held.pop(next(iter(self._held)))
+            self._elsewhere_ms = max(self._elsewhere_ms, dropped.expires_ms)
 
 
 def _decoded(found: Any) -> Answered | None:
