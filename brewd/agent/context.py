@@ -1,6 +1,6 @@
 """Gathers the facts of a café for a prompt: what it says of itself, what people buy and like, who is around (as a number), what is talked about.
 
-Owns what it read of each café's statistics, for ten minutes. Direct messages, pokes, sessions and receipts of single guests are not
+Owns what it read of each café's statistics, for ten minutes, and what it made of them. Direct messages, pokes, sessions and receipts of single guests are not
 looked at; of names it keeps those of the authors, to take them out of what was said.
 """
 
@@ -66,21 +66,15 @@ class Context:
         self._rooms = rooms
         self._clock = clock
         self._statistics: dict[str, _Statistics] = {}
+        self._stable: dict[str, tuple[tuple[Cafe, AgentConfig, _Statistics], Stable]] = {}  # with what it was made of
 
     async def stable(self, cafe_id: str, config: AgentConfig) -> Stable:
         cafe = await self._cafes.get(cafe_id)
-        known = await self._known(cafe)
-        return Stable(
-            name=cafe.name,
-            address=cafe.address,
-            persona=config.persona,
-            custom_text=config.custom_text,
-            menu=menu_lines(cafe.menu),
-            drinks=known.drinks,
-            interests=known.interests,
-            peak_hours=known.peak_hours,
-            secrets=secrets_of([cafe.wifi_ssid]),
-        )
+        of = cafe, config, await self._known(cafe)
+        made = self._stable.get(cafe_id)
+        if made is None or made[0] != of:  # they are the very same nearly always: a long menu is looked through once, not with every question
+            made = self._stable[cafe_id] = of, _stable(*of)
+        return made[1]
 
     async def crowd(self, cafe_id: str) -> tuple[int, str]:
         """How many are around, and the hour of the day there. Asks nobody when the café is known."""
@@ -107,6 +101,7 @@ class Context:
     def forget(self, cafe_id: str) -> None:
         """Read its statistics anew."""
         self._statistics.pop(cafe_id, None)
+        self._stable.pop(cafe_id, None)
 
     def _lately(self, cafe_id: str, messages: Sequence[Message]) -> Sequence[Message]:
         since, own_id = rfc3339(self._clock.now_ms() - TALK_MS), agent_user_id(cafe_id)
@@ -122,12 +117,27 @@ class Context:
         known = _Statistics(now_ms, tuple(row["name"] for row in drinks), tuple(row["interest"] for row in interests), await self._peaks(cafe, now_ms))
         if len(self._statistics) >= REMEMBERED_MAX:
             self._statistics.clear()
+            self._stable.clear()
         self._statistics[cafe.id] = known
         return known
 
     async def _peaks(self, cafe: Cafe, now_ms: int) -> tuple[int, ...]:
         rows: list[Any] = await self._pg.fetch("agent_peak_hours", cafe.id, as_datetime(now_ms - PEAKS_MS), cafe.timezone, PEAK_HOURS)
         return tuple(sorted(row["local_hour"] for row in rows))
+
+
+def _stable(cafe: Cafe, config: AgentConfig, known: _Statistics) -> Stable:
+    return Stable(
+        name=cafe.name,
+        address=cafe.address,
+        persona=config.persona,
+        custom_text=config.custom_text,
+        menu=menu_lines(cafe.menu),
+        drinks=known.drinks,
+        interests=known.interests,
+        peak_hours=known.peak_hours,
+        secrets=secrets_of([cafe.wifi_ssid]),
+    )
 
 
 def agent_user_id(cafe_id: str) -> str:

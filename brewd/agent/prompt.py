@@ -8,6 +8,7 @@ write (see `words`), and each section has its greatest size.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -116,6 +117,9 @@ _SAID_BEFORE: Final = "You have said the following before; say something else, a
 _OWN_BYTES: Final = len(_RULES.encode()) + 1000
 """Of what a prompt has around the facts."""
 
+_CROWDS: Final = (0, 1, 4, 9, 24, 99)
+"""How many are around, at most, while it is as full as before."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -163,7 +167,11 @@ def version_of(facts: Stable, present: int, local_hour: str) -> str:
 
     What is talked about is left out: it changes with every message, and an answer would never be used twice.
     """
-    crowd = next(size for size, most in enumerate((0, 1, 4, 9, 24, 99, 10**9)) if present <= most)
+    return _digest(facts, local_hour, bisect_left(_CROWDS, present))
+
+
+@lru_cache(maxsize=256)
+def _digest(facts: Stable, local_hour: str, crowd: int) -> str:
     return hashlib.sha256(_encode((facts, local_hour, crowd))).hexdigest()[:16]
 
 
