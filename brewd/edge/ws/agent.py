@@ -217,9 +217,11 @@ class AgentSocket(peer.Peer):
         def cut() -> None:
             self._end(query, Rejected("conflict", "You have cancelled this query on another connection."))
 
-        query.listening = asked.listen(tell, index, cut)
-        if query not in self._queries:  # it is over already, or nobody is there to hear more
-            query.listening.stop()
+        listening = asked.listen(tell, index, cut)
+        if query in self._queries:
+            query.listening = listening
+        else:  # it is over already, or nobody is there to hear more
+            listening.stop()
 
     def _end_all(self, why: Rejected | None) -> None:
         for query in list(self._queries):
@@ -233,6 +235,7 @@ class AgentSocket(peer.Peer):
         query.scope.cancel()
         if query.listening is not None:
             query.listening.stop()
+            query.listening = None  # which knows the query: together they would wait for the collector
         dialect = self._parts.dialect
         if why is not None and query.id:
             retry_ms = why.extras.get("retryAfterMs", UNSET)
