@@ -33,12 +33,12 @@ within the rounds, shown with the least and the greatest of them. Without names 
 
 _AGENT_DESCRIPTION: Final = """\
 200 guests of one café ask its agent 20 different questions, again and again, of an upstream that the bench runs itself, while 100
-others hear 100 messages a second; and in turn the same room while nobody asks, and while 200 guests of other cafés hear as much ordinary
-talk as the answers were. The daemon and its stores have one core; the agent's worker, the generator, the askers and their upstream have
-the other. Prints the upstream calls (one a question), how long the first words are under way from the upstream to a socket, and the
-room's latency in all three. Both end when the kernel has the bytes at the client's socket, however late they are read there. The
-generator, where the system lets it (root), sends ahead of whatever else runs on its core. Exit code 1 when a question stayed without an
-answer or was asked twice upstream."""
+others hear 100 messages a second; and in turn the same room while nobody asks, twice, so that it shows what this machine can tell apart;
+and while 200 guests of other cafés hear as much ordinary talk as the answers were. The daemon and its stores have one core; the agent's
+worker, the generator, the askers and their upstream have the other. Prints the upstream calls (one a question), how long the first words
+are under way from the upstream to a socket, and the room's latency in all four. Both end when the kernel has the bytes at the client's
+socket, however late they are read there. The generator, where the system lets it (root), sends ahead of whatever else runs on its core.
+Exit code 1 when a question stayed without an answer or was asked twice upstream."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -74,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
     )
     agent.add_argument("--askers", type=_positive, default=200, metavar="N", help="default 200")
     agent.add_argument("--rate", type=options.positive_number, metavar="N", help="messages a second in the room (default 100)")
-    agent.add_argument("--rounds", type=_positive, default=6, metavar="N", help="three measurements each, in another order each time (default 6)")
+    agent.add_argument("--rounds", type=_positive, default=8, metavar="N", help="four measurements each, in another order each time (default 8)")
     _add_machine(agent, seconds=5.0)
 
 

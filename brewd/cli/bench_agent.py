@@ -1,8 +1,9 @@
 """`brewd bench agent`: a café that talks while two hundred of its guests ask its agent, and the same café while they do not.
 
-And, to tell what either means, the same café while as many people hear as much ordinary talk in other cafés. All three are measured in
-one run and in turn, by the same generator against the same daemon, so that what the machine does meanwhile falls on all alike. The
-upstream is a local one: what is measured is brewd, not a model.
+And, to tell what either means, the same café while as many people hear as much ordinary talk in other cafés, and once more while nothing
+else goes on: by how much two quiet measurements differ is what this machine can tell apart. All four are measured in one run and in turn,
+by the same generator against the same daemon, so that what the machine does meanwhile falls on all alike. The upstream is a local one:
+what is measured is brewd, not a model.
 
 The daemon and its stores are alone on one core. The agent's worker, the generator, the askers and their upstream share the other, so
 what is under way has arrived when the kernel has it at the client's socket: how late that is read there would be their own doing.
@@ -35,8 +36,8 @@ CHUNKS_PER_S: Final = QUESTIONS * (1 + TEXTS * GAP_S / chunks.GAP_S) / (SPREAD_S
 JOIN_LIMIT_S: Final = 30.0
 _SLACK_S: Final = 60.0
 _FIGURES: Final = ("p50_us", "p99_us")
-_STATES: Final = ("quiet", "talk", "asked")
-_HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "TALK", "ASKED", "ROOM P99 MS QUIET", "TALK", "ASKED")
+_STATES: Final = ("quiet", "again", "talk", "asked")
+_HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "AGAIN", "TALK", "ASKED", "ROOM P99 MS QUIET", "AGAIN", "TALK", "ASKED")
 
 Drive = Callable[..., list[list[dict[str, Any]]]]
 
@@ -117,7 +118,8 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
         rounds = []
         with ThreadPoolExecutor(1) as pool:
             for number in range(args.rounds):
-                order = [*_STATES[number % 3 :], *_STATES[: number % 3]]  # what comes first changes with every round
+                first = number % len(_STATES)  # it changes with every round
+                order = [*_STATES[first:], *_STATES[:first]]
                 rounds.append({state: once(state, pool) for state in order})
                 output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
     return summed_up(rounds, pinned=pinned)
@@ -135,6 +137,7 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
     """`first_us`: from the upstream's first words of an answer to their arrival at the socket of each asker of it.
 
     `ratio` is the median of the rounds' own ratios, `ratio_middle` the first and the third quartile: what lies between them, half of the rounds showed.
+    `quiet` are the same of two quiet measurements of a round.
     """
     askings = [one["asked"]["asking"] for one in rounds]
     first_us = sorted(us for asking in askings for us in asking["first_us"])
@@ -148,6 +151,8 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
         "median": {state: {name: statistics.median(one[state][name] for one in rounds) for name in _FIGURES} for state in _STATES},
         "ratio": {name: statistics.median(_ratio(one, name) for one in rounds) for name in _FIGURES},
         "ratio_middle": {name: _middle([_ratio(one, name) for one in rounds]) for name in _FIGURES},
+        "quiet": {name: statistics.median(_ratio(one, name, of="again") for one in rounds) for name in _FIGURES},
+        "quiet_middle": {name: _middle([_ratio(one, name, of="again") for one in rounds]) for name in _FIGURES},
         "ratio_to_talk": {name: statistics.median(_ratio(one, name, "talk") for one in rounds) for name in _FIGURES},
     }
 
@@ -163,7 +168,9 @@ def table(result: dict[str, Any]) -> str:
             ("asked", f"{result['asked']} times in {result['rounds']} rounds, {result['answered']} answered"),
             ("upstream calls", f"{result['calls']} for {result['questions']} different questions"),
             ("room, asked to quiet", _both(result["ratio"])),
-            ("half of the rounds", ", ".join(f"{name[:3]} {{:.2f}} to {{:.2f}}".format(*result["ratio_middle"][name]) for name in _FIGURES)),
+            ("… half of the rounds", _half(result["ratio_middle"])),
+            ("room, quiet to quiet", _both(result["quiet"])),
+            ("… half of the rounds", _half(result["quiet_middle"])),
             ("room, asked to talk", _both(result["ratio_to_talk"])),
             ("first words, upstream to socket", f"p50 {first['p50'] / 1000:.2f} ms, p99 {first['p99'] / 1000:.2f} ms, worst {first['max'] / 1000:.2f} ms"),
         ]
@@ -180,6 +187,10 @@ def _both(ratio: dict[str, float]) -> str:
     return f"p50 {ratio['p50_us']:.2f}, p99 {ratio['p99_us']:.2f} (medians of the rounds)"
 
 
+def _half(middle: dict[str, list[float]]) -> str:
+    return ", ".join(f"{name[:3]} {{:.2f}} to {{:.2f}}".format(*middle[name]) for name in _FIGURES)
+
+
 def _middle(ratios: list[float]) -> list[float]:
     if len(ratios) < 2:
         return ratios * 2
@@ -187,5 +198,5 @@ def _middle(ratios: list[float]) -> list[float]:
     return [first, third]
 
 
-def _ratio(one: dict[str, Any], name: str, to: str = "quiet") -> float:
-    return one["asked"][name] / one[to][name] if one[to][name] else 0.0
+def _ratio(one: dict[str, Any], name: str, to: str = "quiet", *, of: str = "asked") -> float:
+    return one[of][name] / one[to][name] if one[to][name] else 0.0

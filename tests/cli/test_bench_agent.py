@@ -109,10 +109,12 @@ def measured(p99_us: int) -> dict[str, Any]:
 
 def test_what_was_found_is_summed_up() -> None:
     asking = {"rounds": 1, "asked": 40, "answered": 40, "questions": 20, "calls": 20, "first_us": [2000, 1000], "failures": []}
-    rounds = [{"quiet": measured(2000), "talk": measured(4400), "asked": {**measured(p99), "asking": asking}} for p99 in (2200, 2000, 9000)]
+    asked = [{**measured(p99), "asking": asking} for p99 in (2200, 2000, 9000)]
+    rounds = [{"quiet": measured(2000), "again": measured(1800), "talk": measured(4400), "asked": one} for one in asked]
     result = bench_agent.summed_up(rounds, pinned=True)
     assert (result["calls"], result["ratio"], result["first_us"]) == (60, {"p50_us": 1.0, "p99_us": 1.1}, {"p50": 2000, "p99": 2000, "max": 2000})
     assert result["ratio_middle"] == {"p50_us": [1.0, 1.0], "p99_us": [1.05, 2.8]}
+    assert (result["quiet"]["p99_us"], result["quiet_middle"]["p99_us"]) == (0.9, [0.9, 0.9])
     assert bench_agent.summed_up(rounds[:1], pinned=True)["ratio_middle"]["p99_us"] == [1.1, 1.1]
     assert bench_agent.fine(result)
     assert not bench_agent.fine(result | {"calls": 61})
@@ -121,5 +123,7 @@ def test_what_was_found_is_summed_up() -> None:
     assert "60 for 60 different questions" in text
     assert "p50 1.00, p99 1.10" in text
     assert "p50 1.00 to 1.00, p99 1.05 to 2.80" in text
+    assert "p50 1.00, p99 0.90" in text
+    assert "p50 1.00 to 1.00, p99 0.90 to 0.90" in text
     assert "p50 1.00, p99 0.50" in text
-    assert text.splitlines()[-1].split() == ["median", "1.00", "1.00", "1.00", "2.00", "4.40", "2.20"]
+    assert text.splitlines()[-1].split() == ["median", "1.00", "1.00", "1.00", "1.00", "2.00", "1.80", "4.40", "2.20"]
