@@ -331,7 +331,9 @@ def _socket_parts(
         "buffer": memoryview(bytearray(READ_BYTES)),
     }  # fmt: skip
     talking = SocketParts(**shared, directory=rooms.directory, messages=stores.messages, calls=calls)
-    asking = AskingParts(**shared, ids=ground.ids, agent=rooms.agent.agent, configs=rooms.agent.configs, watchers=rooms.watchers)
+    asking = AskingParts(
+        **shared, ids=ground.ids, agent=rooms.agent.agent, configs=rooms.agent.configs, watchers=rooms.watchers, give_way=rooms.journal.give_way
+    )
     return talking, {"/ws": partial(WebSocket, talking), "/ws/agent": partial(AgentSocket, asking)}
 
 

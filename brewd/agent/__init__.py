@@ -2,7 +2,8 @@
 
 It runs beside the rooms, never in their loop: what takes time of an answer is done by a process of its own (`worker`; the
 daemon's end of it is `remote`). It asks a café's actor for a token and for what is talked about, and waits for nobody inside one;
-what is left of it for the rooms' loop waits a few ms where a message is under way (`Journal.give_way`). How a question travels:
+what is left of it for the rooms' loop, frames of askers and chunks for them included, waits a few ms where a message is under way
+(`Journal.give_way`). How a question travels:
 
 1. `Agent.ask` checks the words and looks for the same answer in memory, in Redis, or under way; then it costs nothing.
 2. Else it needs a place among those in flight, something left in the café's budget, and a token of its asker, in this order,

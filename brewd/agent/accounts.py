@@ -2,26 +2,28 @@
 
 Owns a budget a café, and a bounded queue of log entries that are written behind. A call is written before it starts, with what is
 reserved for it, so that a crash forgets no call: one whose end was not written down yet counts as what was reserved. No commit of it waits
-for the disk (see the SQL).
+for the disk (see the SQL). Who writes is whoever makes the calls, if it can (`written_by`), or else this process.
 On a crash of `run` what is queued stays.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NoReturn
 
 import msgspec
 import trio
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from brewd.agent.budget import Budget, Period
 from brewd.agent.calls import GiveWay
 from brewd.agent.context import day_starts_ms, local_time
-from brewd.agent.pieces import Usage
+from brewd.agent.rows import Put, RowsRefused, put_rows
 from brewd.agent.settings import AgentConfig
 from brewd.errors import StoreError
 from brewd.people.cafes import Cafes
@@ -38,7 +40,6 @@ GATHER_S: Final = 1.0
 """What ends within this time is written together: a commit for each would hold up those of the rooms."""
 
 RETRY_S: Final = 0.5
-WRITE_S: Final = 2.0
 ACCOUNTS_MAX: Final = 20_000
 ANALYTICS_TTL_S: Final = 32 * 86_400
 EXPIRE_AT_ONCE: Final = 1000
@@ -63,7 +64,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     outcome: str = STARTED
     cached: bool = False
     latency_ms: int = 0
-    usage: Usage = Usage()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_microcents: int = 0
     proactive: bool = False
 
@@ -118,6 +122,7 @@ class AgentLog:
 
     def __init__(self, *, pg: Postgres, cafes: Cafes, mirror: Mirror, clock: Clock, give_way: GiveWay) -> None:
         self._pg = pg
+        self._put: Put = partial(put_rows, pg)
         self._give_way = give_way
         self._cafes = cafes
         self._mirror = mirror
@@ -146,7 +151,17 @@ class AgentLog:
 
     async def begin(self, entry: Entry) -> None:
         """Write a call down before it is made. Raises `StoreError`: then it must not be made."""
-        await self._pg.execute("agent_query_put", _rows([replace(entry, outcome=entry.outcome_of(entry.outcome))]), timeout_s=WRITE_S)
+        await self._put(_rows([replace(entry, outcome=entry.outcome_of(entry.outcome))]))
+
+    @contextmanager
+    def written_by(self, put: Put | None) -> Iterator[None]:
+        """For the block, rows are written by `put`, if there is one."""
+        own = self._put
+        self._put = put or own
+        try:
+            yield
+        finally:
+            self._put = own
 
     def end(self, entry: Entry) -> None:
         """What came of a call, or a question that needed none: written behind. Never blocks."""
@@ -206,17 +221,20 @@ class AgentLog:
 
     async def _write(self, batch: list[Entry]) -> None:
         """One batch, or a pause. What cannot be written, alone, is dropped with a line in the log."""
+        put = self._put
         try:
-            await self._pg.execute("agent_query_put", _rows(batch), timeout_s=WRITE_S)
+            await put(_rows(batch))
         except StoreError as error:
+            if put is not self._put:  # who was to write it is gone
+                return
             log.warning("waiting_for_postgres", pending=len(self._pending), error=str(error))
             await trio.sleep(RETRY_S)
             return
-        except Exception as error:
+        except RowsRefused as error:
             if len(batch) > 1:
                 self._at_once = 1
                 return
-            log.error("query_not_kept", cafe=batch[0].cafe_id, error=type(error).__name__)  # its text may quote the question
+            log.error("query_not_kept", cafe=batch[0].cafe_id, error=str(error))
         for _ in batch:
             self._pending.popleft()
         self._written += len(batch)
@@ -252,10 +270,7 @@ def _anonymous(entry: Entry) -> Entry:
     return replace(entry, user_id=None, session_id=None, query=None)
 
 
-def _rows(entries: list[Entry]) -> str:
-    """The argument of `agent_query_put`. One row an id: where a question is in there twice, its end.
-
-    As one text, since the driver takes twice as long for an array a column, and lets go of nothing meanwhile.
-    """
+def _rows(entries: list[Entry]) -> bytes:
+    """The argument of `agent_query_put`. One row an id: where a question is in there twice, its end."""
     last = {entry.id: entry for entry in entries}.values()
-    return _encode([{**asdict(entry), **asdict(entry.usage)} for entry in last]).decode()
+    return _encode(list(last))

@@ -34,6 +34,8 @@ MARK_KEY: Final = "agent:cached"
 
 _NOISE: Final = re.compile(r"[\s?!.,;:…¿¡。？！、]+")
 
+_ASCII_NOISE: Final = str.maketrans(dict.fromkeys("?!.,;:", " "))
+
 
 class Key(Struct, frozen=True):
     cafe_id: str
@@ -55,6 +57,8 @@ class Answered(Struct, frozen=True, forbid_unknown_fields=True):
 
 def normalised(query: str) -> str:
     """Two questions that differ in case, spacing, punctuation or the spelling of signs are one. Pure; doing it twice changes nothing."""
+    if query.isascii():  # most are, and then there is little to do
+        return " ".join(query.lower().translate(_ASCII_NOISE).split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query).casefold())
     return _NOISE.sub(" ", folded).strip()
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn
 
 import trio
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from brewd.agent.accounts import Account, AgentLog, Entry
 from brewd.agent.answers import Answer
@@ -29,6 +29,7 @@ from brewd.errors import Rejected
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
+from brewd.store.postgres import Place
 
 log = get_logger("agent")
 
@@ -55,7 +56,7 @@ class Ticket(Struct, frozen=True):
 
 
 Done = Callable[[End], None]
-OpenClient = Callable[[Opening], AbstractAsyncContextManager[Answerer]]
+OpenClient = Callable[[Opening, GiveWay], AbstractAsyncContextManager[Answerer]]
 
 _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
     "unreachable": ("The AI service cannot be reached at the moment.", 5000),
@@ -82,6 +83,7 @@ class Calls:
         ids: Ids,
         open_client: OpenClient,
         give_way: GiveWay,
+        place: Place,
         find_key: Callable[[Config], str] = api_key,
     ) -> None:
         self._config = config
@@ -90,6 +92,7 @@ class Calls:
         self._ids = ids
         self._open_client = open_client
         self._give_way = give_way
+        self._place = place
         self._find_key = find_key
         self._circuit = Circuit()
         self._slots = Slots(cafe_max=config.in_flight_cafe_max, all_max=config.in_flight_max)
@@ -117,14 +120,20 @@ class Calls:
             await trio.sleep_forever()
         config = self._config
         opening = Opening(
-            api_key=self._find_key(config), base_url=config.base_url, timeout_s=config.timeout_s, retries=config.retries, connections_max=config.in_flight_max
+            api_key=self._find_key(config),
+            base_url=config.base_url,
+            timeout_s=config.timeout_s,
+            retries=config.retries,
+            connections_max=config.in_flight_max,
+            place=self._place,
         )
         try:
-            async with self._open_client(opening) as client, trio.open_nursery() as nursery:
+            async with self._open_client(opening, self._give_way) as client, trio.open_nursery() as nursery:
                 self._client, self._nursery, self._broken = client, nursery, False
                 self._opened.set()
                 try:
-                    await trio.sleep_forever()
+                    with self._log.written_by(client.put):
+                        await trio.sleep_forever()
                 finally:
                     self._nursery, self._opened = None, trio.Event()
         except Exception:
@@ -164,6 +173,7 @@ class Calls:
             self.check()
             await self._give_way()
             task = await make()
+            await self._give_way()  # the café was asked meanwhile, so a message may have come
             account = await self._log.account(entry.cafe_id, config)  # the one of before may have been let go meanwhile
             self._refuse_spent(account)
             model = self._model(account)
@@ -274,7 +284,7 @@ class Calls:
         ticket.account.budget.settle(ticket.reserved, cost)
         self._slots.give(entry.cafe_id)
         latency_ms = round(((self._clock.monotonic_s() if first_s is None else first_s) - began_s) * 1000)
-        self._log.end(replace(entry, outcome=entry.outcome_of(outcome), latency_ms=latency_ms, usage=usage, cost_microcents=cost))
+        self._log.end(replace(entry, outcome=entry.outcome_of(outcome), latency_ms=latency_ms, cost_microcents=cost, **asdict(usage)))
 
 
 def busy() -> Rejected:

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Task
+from brewd.agent.rows import Put
+from brewd.store.postgres import Place
 
 Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_limited", "key_refused", "bad_request", "cut"]
 
@@ -20,13 +22,15 @@ BYTES_PER_TOKEN = 3
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """What a client is made with. `base_url` empty: Anthropic's. `timeout_s` is for a whole answer, `retries` for failures before its first word."""
+    """What a client is made with. `base_url` empty: Anthropic's. `timeout_s` is for a whole answer, `retries` for failures before its first word.
+    `place`: where what calls cost is written down, if the client is to do it."""
 
     api_key: str
     base_url: str
     timeout_s: float
     retries: int
     connections_max: int
+    place: Place | None = None
 
 
 class UpstreamError(Exception):
@@ -85,7 +89,9 @@ class Written(Struct, frozen=True):
 
 
 class Answerer(Protocol):
-    """Whoever answers: `remote.WorkerProcess`, and behind it `writer.Writer`."""
+    """Whoever answers: `remote.WorkerProcess`, and behind it `writer.Writer`. `put` is there if rows are better written by it than here."""
 
+    @property
+    def put(self) -> Put | None: ...
     def use_key(self, api_key: str) -> None: ...
     async def answer(self, task: Task, *, model: str, max_tokens: int, on_chunk: Callable[[str], None], meter: Meter) -> Written: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
@@ -39,6 +40,9 @@ TALK_MS: Final = 2 * 3_600_000
 """What was said earlier is no longer talked about."""
 
 TALK_READ: Final = 64
+
+_QUARTER_MS: Final = 900_000
+"""Wherever it is, an hour begins with a quarter of one in UTC: no offset of today's is finer."""
 
 
 class Rooms(Protocol):
@@ -78,8 +82,8 @@ class Context:
 
     async def crowd(self, cafe_id: str) -> tuple[int, str]:
         """How many are around, and the hour of the day there. Asks nobody when the café is known."""
-        local = local_time(self._clock.now_ms(), (await self._cafes.get(cafe_id)).timezone)
-        return self._rooms.ref(cafe_id).members, local.isoformat(timespec="hours")
+        quarter = self._clock.now_ms() // _QUARTER_MS
+        return self._rooms.ref(cafe_id).members, _local_hour(quarter, (await self._cafes.get(cafe_id)).timezone)
 
     async def live(self, cafe_id: str) -> Live:
         room, cafe = self._rooms.ref(cafe_id), await self._cafes.get(cafe_id)
@@ -138,6 +142,11 @@ def _stable(cafe: Cafe, config: AgentConfig, known: _Statistics) -> Stable:
         peak_hours=known.peak_hours,
         secrets=secrets_of([cafe.wifi_ssid]),
     )
+
+
+@lru_cache(maxsize=1024)
+def _local_hour(quarter: int, timezone: str) -> str:
+    return local_time(quarter * _QUARTER_MS, timezone).isoformat(timespec="hours")
 
 
 def agent_user_id(cafe_id: str) -> str:

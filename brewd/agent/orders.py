@@ -15,8 +15,8 @@ from msgspec import Struct
 from brewd.agent.calls import Opening, Trouble, Written
 from brewd.agent.prompt import Task
 
-LINE_MAX_BYTES: Final = 1 << 20
-"""Far more than a prompt or a piece of an answer can be: more is no line."""
+LINE_MAX_BYTES: Final = 1 << 22
+"""Far more than a prompt, a piece of an answer or what is written at once can be: more is no line."""
 
 TEXT_MAX_CHARS: Final = 65_536
 """What comes at once, from whatever calls itself the API, goes on in pieces of this size: escaped, each is well below a line."""
@@ -39,6 +39,13 @@ class Cancel(Struct, frozen=True, tag=True):
 
 class UseKey(Struct, frozen=True, tag=True):
     api_key: str
+
+
+class Put(Struct, frozen=True, tag=True):
+    """Rows to write, as `rows.Put` takes them. They have a number of their own."""
+
+    number: int
+    rows: msgspec.Raw
 
 
 class Ready(Struct, frozen=True, tag=True):
@@ -107,8 +114,16 @@ class Stopped(Struct, frozen=True, tag=True):
     call: int
 
 
-Order = Open | Ask | Cancel | UseKey
-News = Ready | Began | Said | Thought | Total | Done | Failed | Crashed | Stopped
+class WasPut(Struct, frozen=True, tag=True):
+    """The rows are written; or why not, and then `store` tells whether the store is the cause of that, or they are."""
+
+    number: int
+    error: str = ""
+    store: bool = False
+
+
+Order = Open | Ask | Cancel | UseKey | Put
+News = Ready | Began | Said | Thought | Total | Done | Failed | Crashed | Stopped | WasPut
 
 _encoder: Final = msgspec.json.Encoder()
 orders: Final = msgspec.json.Decoder(Order)

@@ -67,7 +67,7 @@ def make_agent(
     configs = AgentConfigs(pg=pg)
     context = Context(pg=pg, cafes=cafes, rooms=rooms, clock=clock)
     log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock, give_way=give_way)
-    calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client, give_way=give_way)
+    calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client, give_way=give_way, place=pg.place)
     cache = AnswerCache(clock=clock, redis=redis, mirror=mirror)
     return AgentParts(
         agent=Agent(calls=calls, configs=configs, context=context, cache=cache, log=log, rooms=rooms, clock=clock, ids=ids, give_way=give_way),

@@ -1,7 +1,7 @@
 """The daemon's end of the worker: an `Answerer` whose calls are made in a process of its own.
 
-What an answer costs the rooms' loop is a line read and decoded. The process starts and ends with the block of `open_worker`; when it ends
-by itself the block is cancelled, and every call in it with it.
+What an answer costs the rooms' loop is a line read and decoded, while no message is under way if that is soon. The process starts and
+ends with the block of `open_worker`; when it ends by itself the block is cancelled, and every call in it with it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import msgspec
 import trio
 
 from brewd.agent import orders as o
-from brewd.agent.calls import Meter, Opening, UpstreamError, Written
+from brewd.agent.calls import GiveWay, Meter, Opening, UpstreamError, Written
 from brewd.agent.prompt import Task
+from brewd.agent.rows import PUT_S, RowsRefused
+from brewd.errors import StoreError
 
 START_S: Final = 30.0
 OVERDUE_S: Final = 2.0
@@ -62,15 +65,32 @@ class _Call:
                 self.ended.set()
 
 
+class _Put:
+    """Rows on their way. `end` is there when `ended` is set."""
+
+    __slots__ = ("end", "ended")
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.end: o.WasPut | None = None
+
+    def hear(self, news: o.WasPut) -> None:
+        self.end = news
+        self.ended.set()
+
+
 class WorkerProcess:
     """Made by `open_worker`."""
 
-    def __init__(self, process: trio.Process, *, timeout_s: float) -> None:
+    def __init__(self, process: trio.Process, *, timeout_s: float, give_way: GiveWay) -> None:
         self.pid = process.pid
         self._process = process
         self._timeout_s = timeout_s
+        self._give_way = give_way
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}
+        self._puts: dict[int, _Put] = {}
+        self._gone = False
         self._ordered, self._unsent = trio.open_memory_channel[o.Order](ORDERS_MAX)
         self.ready = trio.Event()
 
@@ -100,6 +120,32 @@ class WorkerProcess:
         self._give_up()
         raise UpstreamError("timeout", f"the worker has said nothing of a call for {self._timeout_s + OVERDUE_S:g} s", may_pass=True)
 
+    async def put(self, rows: bytes) -> None:
+        """As `rows.Put`."""
+        number, put = next(self._numbers), _Put()
+        self._puts[number] = put
+        try:
+            if not self._gone:
+                self.order(o.Put(number, msgspec.Raw(rows)))
+                with trio.move_on_after(PUT_S + OVERDUE_S) as waiting:
+                    await put.ended.wait()
+                if waiting.cancelled_caught:
+                    self._give_up()
+        finally:
+            del self._puts[number]
+        if put.end is None:
+            raise StoreError("the agent's worker has not written it")
+        if put.end.store:
+            raise StoreError(put.end.error)
+        if put.end.error:
+            raise RowsRefused(put.end.error)
+
+    def gone(self) -> None:
+        """It writes nothing any more."""
+        self._gone = True
+        for put in self._puts.values():
+            put.ended.set()
+
     def order(self, order: o.Order) -> None:
         """Never blocks. A worker that has not read the last `ORDERS_MAX` of them is killed."""
         try:
@@ -125,20 +171,24 @@ class WorkerProcess:
         assert self._process.stdout is not None
         lines = o.Lines()
         while data := await self._process.stdout.receive_some(_READ_BYTES):
+            await self._give_way()  # a message is felt by everybody in the room, a chunk by those who asked
             for line in lines.feed(bytes(data)):
                 news = o.news.decode(line)
                 if isinstance(news, o.Ready):
                     self.ready.set()
+                elif isinstance(news, o.WasPut):
+                    if (put := self._puts.get(news.number)) is not None:
+                        put.hear(news)
                 elif (call := self._calls.get(news.call)) is not None:  # else nobody waits for it any more
                     call.hear(news)
                     if isinstance(news, o.Said):
-                        await trio.lowlevel.checkpoint()  # it went to everybody who asked: the rooms come first
+                        await trio.lowlevel.checkpoint()  # it went to everybody who asked: whoever else has something to do comes first
         status = await self._process.wait()
         raise WorkerEnded(f"the agent's worker ended with status {status}")
 
 
 @asynccontextmanager
-async def open_worker(opening: Opening) -> AsyncIterator[WorkerProcess]:
+async def open_worker(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
     """A worker for the block, ready. Takes about a second of another core's time. Raises `WorkerEnded`, then or later, when its process is gone."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-P", "-m", "brewd.agent.worker"],
@@ -147,7 +197,7 @@ async def open_worker(opening: Opening) -> AsyncIterator[WorkerProcess]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},  # the modules that we are made of
         process_group=0,  # out of the terminal's reach; in a session of its own, the kernel would weigh its niceness against itself only (sched(7), autogroup)
     )
-    worker = WorkerProcess(process, timeout_s=opening.timeout_s)
+    worker = WorkerProcess(process, timeout_s=opening.timeout_s, give_way=give_way)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.read)
@@ -160,6 +210,7 @@ async def open_worker(opening: Opening) -> AsyncIterator[WorkerProcess]:
             yield worker
             nursery.cancel_scope.cancel()
     finally:
+        worker.gone()
         await _end(process)
 
 

@@ -1,4 +1,4 @@
-"""The worker: a process beside the daemon that holds the SDK and makes the calls, so that nothing of it runs in the rooms' loop.
+"""The worker: a process beside the daemon that holds the SDK, makes the calls and writes down what they cost, so that nothing of it runs in the rooms' loop.
 
 `python -m brewd.agent.worker` reads orders from stdin and writes news to stdout (see `orders`). It ends when its stdin does, and so with
 the daemon, however that ends. Where they share a core it gives way to the rooms. A write waits until the daemon has read, which holds
@@ -18,11 +18,18 @@ import trio
 
 from brewd.agent import orders as o
 from brewd.agent.calls import Meter, UpstreamError
+from brewd.agent.rows import RowsRefused, put_rows
 from brewd.agent.writer import Writer, open_writer
+from brewd.errors import StoreError
+from brewd.runtime.bridge import open_bridge
 from brewd.runtime.process import calm_gc
+from brewd.store.postgres import Place, Postgres, open_postgres
 
 NICE: Final = 10
 """With it, and as a batch job, it is not put in front of a room that is at work; and it still gets its share of a busy machine."""
+
+CONNECTIONS: Final = 2
+"""To Postgres: what was gathered is written by one, what must be written at once by the other."""
 
 TRACEBACK_MAX_CHARS: Final = 20_000
 _READ_BYTES: Final = 65536
@@ -59,8 +66,9 @@ class _Reporter(Meter):
 class Worker:
     """Carries out orders."""
 
-    def __init__(self, writer: Writer, say: Say, nursery: trio.Nursery) -> None:
+    def __init__(self, writer: Writer, pg: Postgres | None, say: Say, nursery: trio.Nursery) -> None:
         self._writer = writer
+        self._pg = pg
         self._say = say
         self._nursery = nursery
         self._calls: dict[int, trio.CancelScope] = {}
@@ -75,6 +83,8 @@ class Worker:
                     self._calls[order.call].cancel()
             case o.UseKey():
                 self._writer.use_key(order.api_key)
+            case o.Put():
+                self._nursery.start_soon(self._put, order)
 
     async def _answer(self, ask: o.Ask, scope: trio.CancelScope) -> None:
         end: o.News = o.Stopped(ask.call)
@@ -90,6 +100,17 @@ class Worker:
         del self._calls[ask.call]
         self._say(end)
 
+    async def _put(self, order: o.Put) -> None:
+        assert self._pg is not None
+        try:
+            await put_rows(self._pg, order.rows)
+        except StoreError as error:
+            self._say(o.WasPut(order.number, str(error), store=True))
+        except RowsRefused as error:
+            self._say(o.WasPut(order.number, str(error)))
+        else:
+            self._say(o.WasPut(order.number))
+
 
 async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
     """Until there are no more orders."""
@@ -101,14 +122,22 @@ async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
                 order = o.orders.decode(line)
                 if isinstance(order, o.Open):
                     writer = await stack.enter_async_context(open_writer(order.opening))
+                    pg = await _postgres(stack, order.opening.place)
                     nursery = await stack.enter_async_context(trio.open_nursery())
-                    worker = Worker(writer, say, nursery)
+                    worker = Worker(writer, pg, say, nursery)
                     calm_gc()
                     say(o.Ready())
                 elif worker is not None:
                     worker.take(order)
         if worker is not None:
             nursery.cancel_scope.cancel()
+
+
+async def _postgres(stack: contextlib.AsyncExitStack, place: Place | None) -> Postgres | None:
+    if place is None:
+        return None
+    bridge = await stack.enter_async_context(open_bridge())
+    return await stack.enter_async_context(open_postgres(bridge, dsn=place.dsn, pool_max=CONNECTIONS, prepared=place.prepared))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
@@ -18,6 +19,8 @@ from brewd.agent.upstream import Claude, open_claude
 
 class Writer:
     """Made by `open_writer`."""
+
+    put: Final = None
 
     def __init__(self, claude: Claude, nursery: trio.Nursery) -> None:
         self._claude = claude

@@ -31,7 +31,7 @@ ORDER BY count(DISTINCT c.id) DESC, i.interest
 LIMIT $4
 
 -- name: agent_query_put
--- A question as it begins, and again as it ends. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
+-- A question as it begins, and again as it ends; an end is not overwritten by a beginning that was given up and comes late. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
 -- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
 -- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
 -- which was theirs too, are forgotten.
@@ -51,6 +51,7 @@ LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_a
 ON CONFLICT (id) DO UPDATE SET
     outcome = EXCLUDED.outcome, latency_ms = EXCLUDED.latency_ms, input_tokens = EXCLUDED.input_tokens, output_tokens = EXCLUDED.output_tokens,
     cache_read_tokens = EXCLUDED.cache_read_tokens, cache_write_tokens = EXCLUDED.cache_write_tokens, cost_microcents = EXCLUDED.cost_microcents
+WHERE agent_queries.outcome LIKE '%started'
 
 -- name: agent_query_totals
 -- Since $3 (today), and since $2 (this month). What the agent says of its own accord costs, but is no question.

@@ -15,12 +15,20 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
+from msgspec import Struct
 
 from brewd.runtime.bridge import Bridge
 from brewd.store.pool import Pool, Transaction, Tx
 from brewd.store.queries import load_queries
 
 T = TypeVar("T")
+
+
+class Place(Struct, frozen=True):
+    """What another process opens the same Postgres with: arguments of `open_postgres`. The dsn may have a password in it."""
+
+    dsn: str
+    prepared: bool
 
 
 class Postgres:
@@ -39,6 +47,10 @@ class Postgres:
     def queries(self) -> Mapping[str, str]:
         """Query name → SQL, as loaded from the `.sql` files."""
         return self._queries
+
+    @property
+    def place(self) -> Place:
+        return Place(self._dsn, self._prepared)
 
     async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> list[asyncpg.Record]:
         """All rows of the named query."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import trio
 
 from brewd.agent.accounts import AgentLog
 from brewd.agent.agent import Agent, Asked
+from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.parts import make_agent
 from brewd.agent.pieces import Chunk, Complete, Failed, Piece
 from brewd.agent.settings import AgentConfigs
-from brewd.agent.writer import open_writer
+from brewd.agent.writer import Writer, open_writer
 from brewd.cafe import commands as c
 from brewd.cafe.commands import Who
 from brewd.cafe.events import TalkAnswer, TopicView
@@ -31,6 +32,11 @@ from tests.agent.upstream import Upstream
 from tests.patience import PATIENCE
 
 WAIT_S = 5 * PATIENCE
+
+
+def open_near(opening: Opening, _: GiveWay) -> AbstractAsyncContextManager[Writer]:
+    """What makes the calls here, in this process."""
+    return open_writer(opening)
 
 
 class Room:
@@ -83,7 +89,7 @@ class Table:
         self.way.set()
         self.gave_way = 0
         parts = make_agent(
-            config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_writer,
+            config, pg=pg, redis=redis, mirror=self.mirror, cafes=self.cafes, rooms=self.rooms, clock=clock, ids=ids, open_client=open_near,
             give_way=self._give_way,
         )  # fmt: skip
         self.agent: Agent = parts.agent

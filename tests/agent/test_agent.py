@@ -300,14 +300,14 @@ async def test_what_the_rooms_would_feel_waits_for_them(table: Table) -> None:
     async with trio.open_nursery() as nursery:
         way = table.way = trio.Event()
         nursery.start_soon(table.heard, cafe)
-        for _ in range(5):  # before all; before the same answer is looked for; its facts; the call is written down; its end is
+        for _ in range(6):  # before all; before the same answer is looked for; its facts; what comes of them; the call is written down; its end is
             await until(lambda: table.gave_way > len(seen))
             outcomes = [row["outcome"] for row in await table.row("SELECT outcome FROM agent_queries")]
             seen.append((len(room.taken), len(table.upstream.requests), outcomes))
             way, table.way = table.way, trio.Event()
             way.set()
         table.way.set()
-    assert seen == [(0, 0, [])] * 3 + [(1, 0, []), (1, 1, ["started"])]
+    assert seen == [(0, 0, [])] * 4 + [(1, 0, []), (1, 1, ["started"])]
     assert await table.logged() == [("answered",)]
 
 

@@ -12,15 +12,21 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from brewd.agent import accounts, remote
 from brewd.agent import orders as o
-from brewd.agent import remote
 from brewd.agent import worker as far
+from brewd.agent.accounts import BATCH_MAX, Entry
 from brewd.agent.calls import Meter, Opening, UpstreamError, Written
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Live, Question, Stable
 from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
+from brewd.agent.rows import RowsRefused, put_rows
 from brewd.agent.upstream import CHARS_PER_TOKEN_MAX
-from tests.agent.table import until
+from brewd.agent.words import QUERY_MAX_CHARS
+from brewd.errors import StoreError
+from brewd.people.records import Cafe
+from brewd.store.postgres import Place
+from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
 
@@ -35,7 +41,7 @@ def opening(upstream: Upstream, **changes: Any) -> Opening:
 @asynccontextmanager
 async def opened(upstream: Upstream, **changes: Any) -> AsyncIterator[WorkerProcess]:
     with trio.fail_after(WAIT_S):
-        async with open_worker(opening(upstream, **changes)) as worker:
+        async with open_worker(opening(upstream, **changes), trio.lowlevel.checkpoint) as worker:
             yield worker
 
 
@@ -160,7 +166,7 @@ async def test_it_gives_way_to_the_daemon_and_is_weighed_against_it(upstream: Up
 async def test_a_bug_in_one_call_is_told_and_ends_that_call() -> None:
     told: list[o.News] = []
     async with trio.open_nursery() as nursery:
-        worker = far.Worker(_Broken(), told.append, nursery)  # type: ignore[arg-type]
+        worker = far.Worker(_Broken(), None, told.append, nursery)  # type: ignore[arg-type]
         worker.take(o.Ask(7, TASK, "m", 1))
     (crashed,) = told
     assert isinstance(crashed, o.Crashed)
@@ -187,6 +193,103 @@ async def test_orders_are_carried_out_until_there_are_no_more(upstream: Upstream
     assert "".join(news.text for news in told if isinstance(news, o.Said)) == "".join(ANSWER)
     assert [news.call for news in told if isinstance(news, o.Stopped)] == [2]
     await until(lambda: not upstream.connections)
+
+
+# Rows of what calls cost
+
+
+def rows(table: Table, cafe: Cafe, *ids: str, query: str = "what is good?", outcome: str = "answered") -> bytes:
+    """As `AgentLog` has them written."""
+    entries = [
+        Entry(
+            id=one, cafe_id=cafe.id, user_id=None, session_id=None, staff=True, query=query, persona="bartender", model="m", at_ms=table.clock.now_ms(),
+            outcome=outcome, input_tokens=11, output_tokens=22, cache_read_tokens=33, cache_write_tokens=44, cost_microcents=55,
+        )
+        for one in ids
+    ]  # fmt: skip
+    return accounts._rows(entries)
+
+
+async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> None:
+    cafe, id_ = await table.cafe(), table.ids.uuid7()
+    async with opened(upstream, place=table.pg.place) as worker:
+        await worker.put(rows(table, cafe, id_, query='„é" \\ \n'))
+        found = await table.row("SELECT query, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents FROM agent_queries")
+        assert [tuple(row) for row in found] == [('„é" \\ \n', 11, 22, 33, 44, 55)]
+        assert await table.row("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'")  # not by us
+    assert not runs(worker.pid)
+
+
+async def test_an_end_stays_when_its_beginning_comes_late(table: Table) -> None:
+    cafe, id_ = await table.cafe(), table.ids.uuid7()
+    for outcome in ("started", "answered", "started"):
+        await put_rows(table.pg, rows(table, cafe, id_, outcome=outcome))
+    assert await table.logged() == [("answered",)]
+
+
+async def test_as_many_rows_as_are_ever_written_at_once_come_through(table: Table, upstream: Upstream) -> None:
+    cafe = await table.cafe()
+    async with opened(upstream, place=table.pg.place) as worker:
+        await worker.put(rows(table, cafe, *(table.ids.uuid7() for _ in range(BATCH_MAX)), query="😀" * QUERY_MAX_CHARS))
+    assert [row["count"] for row in await table.row("SELECT count(*) FROM agent_queries")] == [BATCH_MAX]
+
+
+async def test_why_rows_could_not_be_written_is_told(table: Table, upstream: Upstream) -> None:
+    """Where they are the cause, without a word of theirs."""
+    cafe = await table.cafe()
+    async with opened(upstream, place=table.pg.place) as worker:
+        with pytest.raises(RowsRefused) as caught:
+            await worker.put(rows(table, cafe, "a secret"))
+        assert "secret" not in str(caught.value)
+        await worker.put(rows(table, cafe, table.ids.uuid7()))
+    async with opened(upstream, place=Place("postgresql://nobody@127.0.0.1:1/none", prepared=True)) as worker:
+        with pytest.raises(StoreError, match="cannot connect"):
+            await worker.put(rows(table, cafe, table.ids.uuid7()))
+
+
+async def test_whoever_waits_for_rows_hears_that_the_worker_is_gone(table: Table, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "END_S", 0.01)
+    cafe = await table.cafe()
+    refused: list[WorkerProcess] = []
+
+    async def put(worker: WorkerProcess) -> None:
+        with trio.fail_after(WAIT_S), pytest.raises(StoreError, match="worker"):
+            await worker.put(rows(table, cafe, table.ids.uuid7()))
+        refused.append(worker)
+
+    for number, overdue_s in ((signal.SIGKILL, 1000), (signal.SIGSTOP, -1.9)):  # it dies; it hangs, and is ended
+        monkeypatch.setattr(remote, "OVERDUE_S", overdue_s)
+        async with trio.open_nursery() as nursery:
+            with pytest.RaisesGroup(WorkerEnded, flatten_subgroups=True):
+                async with opened(upstream, place=table.pg.place) as worker:
+                    os.kill(worker.pid, number)
+                    nursery.start_soon(put, worker)
+                    await trio.sleep_forever()
+        assert refused.pop() is worker
+        await put(worker)  # and so does who comes later, at once
+
+
+async def test_what_it_says_waits_while_a_message_is_under_way(upstream: Upstream) -> None:
+    way = trio.Event()
+    way.set()
+
+    async def give_way() -> None:
+        await way.wait()
+
+    upstream.script = Script(held=True)
+    chunks: list[str] = []
+    with trio.fail_after(WAIT_S):
+        async with open_worker(opening(upstream), give_way) as worker, trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: worker.answer(TASK, model="m", max_tokens=99, on_chunk=chunks.append, meter=Meter()))
+            await until(lambda: upstream.streaming == 1)
+            way = trio.Event()
+            await trio.testing.wait_all_tasks_blocked(0.05)  # the beginning of the answer was read before that
+            upstream.let(len(ANSWER))
+            await until(lambda: not upstream.streaming)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert not chunks
+            way.set()
+            await until(lambda: "".join(chunks) == "".join(ANSWER))
 
 
 def test_lines_are_put_together_and_one_without_an_end_is_refused() -> None:

@@ -91,7 +91,7 @@ async def test_the_worker_is_moved_off_the_core_of_the_daemon() -> None:
     with pytest.raises(BenchError):
         bench_agent.move_worker(os.getpid(), cpu)
     opening = Opening(api_key="k", base_url="http://127.0.0.1:9", timeout_s=1.0, retries=0, connections_max=1)
-    async with open_worker(opening) as worker:
+    async with open_worker(opening, trio.lowlevel.checkpoint) as worker:
         bench_agent.move_worker(os.getpid(), cpu)
         assert os.sched_getaffinity(worker.pid) == {cpu}
 

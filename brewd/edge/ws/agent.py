@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from brewd.agent.agent import Agent, Asked
 from brewd.agent.answers import Listening
+from brewd.agent.calls import GiveWay
 from brewd.agent.pieces import Chunk, Complete, Piece
 from brewd.agent.settings import AgentConfigs
 from brewd.cafe import commands as c
@@ -44,6 +45,7 @@ class Parts(peer.Parts, frozen=True, kw_only=True):
     agent: Agent
     configs: AgentConfigs
     watchers: Watchers
+    give_way: GiveWay
 
 
 class _Query:
@@ -95,6 +97,10 @@ class AgentSocket(peer.Peer):
 
     def _restarting(self) -> Rejected:
         return Rejected("agent_unavailable", "The server is restarting. Ask again after reconnecting.", retryAfterMs=self._reconnect_ms)
+
+    async def _received(self, data: bytes) -> bool:
+        await self._parts.give_way()
+        return await super()._received(data)
 
     def _decode(self, text: str) -> f.Frame:
         return f.decode(text)

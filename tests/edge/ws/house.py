@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from brewd import config as cfg
 from brewd.agent.calling import OpenClient
-from brewd.agent.writer import open_writer
 from brewd.config_spam import Spam
 from brewd.daemon import Parts, run
 from brewd.people.records import Cafe, Role
 from brewd.people.users import NewUser
+from tests.agent.table import open_near
 from tests.edge.ws.wire import WAIT_S, Raw, Response, Wire, upgrade
 
 _FREE = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
@@ -140,7 +140,7 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(config: cfg.Config, *, open_client: OpenClient = open_writer) -> AsyncIterator[House]:
+async def open_house(config: cfg.Config, *, open_client: OpenClient = open_near) -> AsyncIterator[House]:
     """Run the daemon for the block; afterwards the clients go and it stops. What the agent asks, it asks from this process, which starts sooner."""
     ready = trio.Event()
     found: list[Parts] = []

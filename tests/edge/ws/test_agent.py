@@ -14,13 +14,14 @@ import trio
 from msgspec.structs import replace
 
 from brewd import config as cfg
-from brewd.agent.calls import Opening
+from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.remote import WorkerProcess, open_worker
 from brewd.config import Config
 from brewd.people.records import Cafe
+from brewd.store.journal import Journal
 from tests.agent.upstream import ANSWER, Script, Upstream, open_upstream
 from tests.edge.ws.house import House, Person, open_house
-from tests.edge.ws.wire import UUID, Closed, Wire, frame, upgrade
+from tests.edge.ws.wire import UUID, WAIT_S, Closed, Wire, frame, upgrade
 from tests.patience import PATIENCE
 
 SAID = "".join(ANSWER)
@@ -290,13 +291,20 @@ async def test_a_wrong_key_shows_in_health_and_is_one_line_in_the_log(config: Co
     assert "refuses the API key" in logged[0]
 
 
-async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: Config, upstream: Upstream) -> None:
-    """With the real worker. Who was waiting is told, and who asks meanwhile is answered."""
+async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real worker. Who was waiting is told, who asks meanwhile is answered, and no call is forgotten."""
     workers: list[WorkerProcess] = []
+    put, puts = WorkerProcess.put, list[tuple[WorkerProcess, bytes]]()
+
+    async def noting(worker: WorkerProcess, rows: bytes) -> None:
+        await put(worker, rows)
+        puts.append((worker, rows))
+
+    monkeypatch.setattr(WorkerProcess, "put", noting)
 
     @asynccontextmanager
-    async def noted(opening: Opening) -> AsyncIterator[WorkerProcess]:
-        async with open_worker(opening) as worker:
+    async def noted(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
+        async with open_worker(opening, give_way) as worker:
             workers.append(worker)
             yield worker
 
@@ -317,7 +325,43 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: C
         assert await completed(wire, await ask(wire, ann)) == SAID
         assert (await house.api("GET", "/api/health")).json["checks"]["agent"] == "ok"
         await house.enter(ann)
+        summary = await house.parts.agent.log.summary(cafe.id)
+        assert (summary.queries_today, summary.cached_today) == (2, 0)
     assert len(workers) == 2
+    assert [worker for worker, rows in puts if b'"started"' in rows] == workers  # each has written down its call
+
+
+async def test_a_question_waits_while_a_message_is_under_way_and_no_message_waits_for_one(
+    config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = trio.Event()
+    way.set()
+    waited: list[trio.Event] = []
+
+    async def give_way(_: Journal) -> None:
+        waited.append(way)
+        await way.wait()
+
+    monkeypatch.setattr(Journal, "give_way", give_way)
+    async with open_house(config) as house:
+        cafe = await house.cafe()
+        ann = await house.guest(cafe)
+        wire, room = await connect(house, ann), await house.enter(ann)
+        way = trio.Event()
+        async with trio.open_nursery() as nursery:
+            answered = trio.Event()
+
+            async def join() -> None:
+                await wire.ask("cafe:join", {"cafeId": cafe.id})
+                answered.set()
+
+            nursery.start_soon(join)
+            with trio.fail_after(WAIT_S):
+                while way not in waited:
+                    await trio.sleep(0.01)
+            assert (await house.send(room, cafe.id, "hello"))["message"]["seq"] == 1
+            assert not answered.is_set()
+            way.set()
 
 
 async def test_without_a_key_everything_else_works(config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
