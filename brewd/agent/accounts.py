@@ -225,7 +225,7 @@ class AgentLog:
         try:
             await put(_rows(batch))
         except StoreError as error:
-            if put is not self._put:  # who was to write it is gone
+            if put is not self._put:  # somebody else writes by now
                 return
             log.warning("waiting_for_postgres", pending=len(self._pending), error=str(error))
             await trio.sleep(RETRY_S)

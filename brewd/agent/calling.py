@@ -25,7 +25,7 @@ from brewd.agent.prompt import Task, size_bytes
 from brewd.agent.settings import AgentConfig
 from brewd.agent.slots import Slots
 from brewd.config_agent import Agent as Config
-from brewd.errors import Rejected
+from brewd.errors import Rejected, StoreError
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
@@ -187,7 +187,11 @@ class Calls:
                 raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
             entry, written = replace(entry, model=model, cost_microcents=reserved), True
             await self._give_way()
-            await self._log.begin(entry)
+            try:
+                await self._log.begin(entry)
+            except StoreError:
+                if self._nursery is not None:  # else it was to be written by what is gone now
+                    raise
             if self._nursery is None:
                 raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)
             return Ticket(account, entry, task, reserved)

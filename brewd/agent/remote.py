@@ -27,6 +27,9 @@ START_S: Final = 30.0
 OVERDUE_S: Final = 2.0
 """How much later than its own deadline an answer of the worker is given up, and the worker with it."""
 
+UNREAD_S: Final = 0.05
+"""A daemon that has stood still itself reads within this what was said meanwhile."""
+
 END_S: Final = 0.5
 ORDERS_MAX: Final = 4096
 """Orders that wait for the worker to read. More than calls can be in flight: with more it does not read at all."""
@@ -127,9 +130,10 @@ class WorkerProcess:
         try:
             if not self._gone:
                 self.order(o.Put(number, msgspec.Raw(rows)))
-                with trio.move_on_after(PUT_S + OVERDUE_S) as waiting:
-                    await put.ended.wait()
-                if waiting.cancelled_caught:
+                for patience_s in (PUT_S + OVERDUE_S, UNREAD_S):
+                    with trio.move_on_after(patience_s):
+                        await put.ended.wait()
+                if not put.ended.is_set():
                     self._give_up()
         finally:
             del self._puts[number]

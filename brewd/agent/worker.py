@@ -28,8 +28,8 @@ from brewd.store.postgres import Place, Postgres, open_postgres
 NICE: Final = 10
 """With it, and as a batch job, it is not put in front of a room that is at work; and it still gets its share of a busy machine."""
 
-CONNECTIONS: Final = 2
-"""To Postgres: what was gathered is written by one, what must be written at once by the other."""
+CONNECTIONS: Final = 4
+"""To Postgres. A café that is locked there at the moment has its rows wait on one of them."""
 
 TRACEBACK_MAX_CHARS: Final = 20_000
 _READ_BYTES: Final = 65536

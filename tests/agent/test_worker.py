@@ -216,7 +216,9 @@ async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> 
         await worker.put(rows(table, cafe, id_, query='„é" \\ \n'))
         found = await table.row("SELECT query, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents FROM agent_queries")
         assert [tuple(row) for row in found] == [('„é" \\ \n', 11, 22, 33, 44, 55)]
-        assert await table.row("SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'")  # not by us
+        assert await table.row(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'"
+        )  # not by us
     assert not runs(worker.pid)
 
 
@@ -267,6 +269,17 @@ async def test_whoever_waits_for_rows_hears_that_the_worker_is_gone(table: Table
                     await trio.sleep_forever()
         assert refused.pop() is worker
         await put(worker)  # and so does who comes later, at once
+
+
+async def test_a_daemon_that_stood_still_does_not_end_a_worker_that_has_answered(table: Table, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    cafe = await table.cafe()
+    monkeypatch.setattr(remote, "PUT_S", 0.0)
+    monkeypatch.setattr(remote, "OVERDUE_S", 0.0)  # it has stood still for longer than any deadline
+    monkeypatch.setattr(remote, "UNREAD_S", WAIT_S)
+    async with opened(upstream, place=table.pg.place) as worker:
+        await worker.put(rows(table, cafe, table.ids.uuid7()))
+        assert runs(worker.pid)
+    assert await table.logged() == [("answered",)]
 
 
 async def test_what_it_says_waits_while_a_message_is_under_way(upstream: Upstream) -> None:
