@@ -83,9 +83,9 @@ class Bridge:
         waits for its end; a coroutine that finishes all the same has its result delivered. Raises `BridgeClosed` when the
         bridge is closed, before or meanwhile.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()  # first, so that what is ended together with the bridge is not taken for crashed
         if self._closed:
             raise BridgeClosed("the bridge is closed")
-        await trio.lowlevel.checkpoint_if_cancelled()
         call = _Call(trio.lowlevel.current_task())
         self._loop.call_soon_threadsafe(self._start, call, fn, args)
 

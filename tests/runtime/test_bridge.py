@@ -248,6 +248,15 @@ async def test_a_closed_bridge_takes_no_calls() -> None:
     bridge.post(_add, 1, 1)
 
 
+async def test_who_is_cancelled_when_the_bridge_closes_ends_as_cancelled() -> None:
+    async with open_bridge() as bridge:
+        pass
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await bridge.call(_add, 1, 1)
+    assert scope.cancelled_caught
+
+
 async def test_closing_ends_calls_of_others_and_the_thread() -> None:
     ended: list[str] = []
 
