@@ -1,7 +1,7 @@
 """The worker: a process beside the daemon that holds the SDK, makes the calls and writes down what they cost, so that nothing of it runs in the rooms' loop.
 
 `python -m brewd.agent.worker` reads orders from stdin and writes news to stdout (see `orders`). It ends when its stdin does, and so with
-the daemon, however that ends. Where they share a core it gives way to the rooms. A write waits until the daemon has read, which holds
+the daemon, however that ends. Where they share a core it gives way to the rooms. What it says waits until the daemon has read, which holds
 up every answer: nothing piles up here.
 """
 

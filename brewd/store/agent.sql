@@ -31,7 +31,8 @@ ORDER BY count(DISTINCT c.id) DESC, i.interest
 LIMIT $4
 
 -- name: agent_query_put
--- A question as it begins, and again as it ends; an end is not overwritten by a beginning that was given up and comes late. Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
+-- A question as it begins, and again as it ends; an end is not overwritten by a beginning that was given up and comes late.
+-- Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
 -- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
 -- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
 -- which was theirs too, are forgotten.

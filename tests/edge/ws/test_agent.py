@@ -331,6 +331,43 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: C
     assert [worker for worker, rows in puts if b'"started"' in rows] == workers  # each has written down its call
 
 
+async def test_who_asks_while_what_makes_the_calls_dies_hears_that_it_is_started_again(
+    config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to write the call down; the store is well."""
+    workers: list[WorkerProcess] = []
+    put, beginning = WorkerProcess.put, trio.Event()
+
+    async def noting(worker: WorkerProcess, rows: bytes) -> None:
+        if b"And now?" in rows:
+            beginning.set()
+        await put(worker, rows)
+
+    monkeypatch.setattr(WorkerProcess, "put", noting)
+
+    @asynccontextmanager
+    async def noted(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
+        async with open_worker(opening, give_way) as worker:
+            workers.append(worker)
+            yield worker
+
+    async with open_house(config, open_client=noted) as house:
+        ann = await house.guest(await house.cafe())
+        wire = await connect(house, ann)
+        await completed(wire, await ask(wire, ann, "Are you there?"))
+        os.kill(workers[0].pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+
+            async def refused() -> None:
+                error = await wire.refused("query:stream", {"cafeId": ann.cafe_id, "query": "And now?"})
+                assert (error["code"], error["detail"]) == ("agent_unavailable", "The agent is restarting.")
+
+            nursery.start_soon(refused)
+            with trio.fail_after(WAIT_S):
+                await beginning.wait()
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+
 async def test_a_question_waits_while_a_message_is_under_way_and_no_message_waits_for_one(
     config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
