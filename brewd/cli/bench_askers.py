@@ -6,6 +6,7 @@ is answered with one line: first the sockets to open, then, as often as wanted, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -63,6 +64,12 @@ class Asker:
                     return first
                 elif b'"query:start"' not in payload:
                     raise Failure(payload[:300].decode(errors="replace"))
+
+    async def idle(self) -> None:
+        """Answer pings until cancelled, or the connection is of no use any more: the next question tells."""
+        with contextlib.suppress(Failure, OSError, trio.BrokenResourceError):
+            while True:
+                await self._heard()
 
     async def _heard(self) -> list[bytes]:
         """What one read completes."""
@@ -163,6 +170,12 @@ class Asking:
             "failures": self.failures[:3],
         }
 
+    async def idle(self) -> None:
+        """Keep the sockets open until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for asker in self._askers:
+                nursery.start_soon(asker.idle)
+
     async def _one(self, number: int, asker: Asker) -> None:
         await trio.sleep(SPREAD_S * number / len(self._askers))
         try:
@@ -196,7 +209,7 @@ async def main() -> None:
         upstream.script = script(itertools.count())
         _say({"url": upstream.url})
         asking: Asking | None = None
-        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+        while line := await _next_line(asking):
             order = json.loads(line)
             if asking is None:
                 if order["cpu"] >= 0:
@@ -207,6 +220,16 @@ async def main() -> None:
                 _say({"opened": len(askers)})
             else:
                 _say(await asking.run(order["seconds"]))
+
+
+async def _next_line(asking: Asking | None) -> str:
+    """Of stdin; empty at its end. The sockets stay open meanwhile."""
+    async with trio.open_nursery() as nursery:
+        if asking is not None:
+            nursery.start_soon(asking.idle)
+        line: str = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
+    return line
 
 
 def _say(answer: dict[str, Any]) -> None:

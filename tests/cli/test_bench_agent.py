@@ -86,6 +86,20 @@ async def test_first_words_that_lie_unread_have_arrived(monkeypatch: pytest.Monk
     assert (words, round((read_s - first_s) / 3600)) == ("words", 1)
 
 
+async def test_askers_answer_pings_while_nobody_has_them_ask() -> None:
+    with tcp_pair() as (ours, theirs):
+        ours.setblocking(False)
+        asker = Asker(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), "c")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(asker.idle)
+            with trio.fail_after(PATIENCE):
+                for payload in (b"one", b"two"):
+                    theirs.send(b"\x89\x03" + payload)
+                    answer = await trio.to_thread.run_sync(theirs.recv, 100)
+                    assert (answer[0], answer[-3:]) == (0x8A, payload)
+                theirs.close()  # which ends it, and is no crash: the next question tells
+
+
 async def test_the_worker_is_moved_off_the_core_of_the_daemon() -> None:
     cpu = max(os.sched_getaffinity(0))
     with pytest.raises(BenchError):
