@@ -9,7 +9,7 @@ from typing import NoReturn
 import trio
 from msgspec.structs import replace
 
-from brewd.agent.accounts import AgentLog, Entry
+from brewd.agent.accounts import AgentLog
 from brewd.agent.answers import KEPT_S, Answer, Asked
 from brewd.agent.cache import AnswerCache, Key, key_of
 from brewd.agent.calling import Calls, Status, Ticket, busy
@@ -19,6 +19,7 @@ from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
 from brewd.agent.pieces import Complete, End, Usage
 from brewd.agent.prompt import Question, version_of
+from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfig, AgentConfigs
 from brewd.agent.words import checked_query
 from brewd.cafe import commands as c
@@ -127,7 +128,7 @@ class Agent:
             del self._under_way[key]
         self._cache.forget(cafe_id)
         self._context.forget(cafe_id)
-        self._log.forget(user_ids)
+        self._log.writer.forget(user_ids)
 
     def _shared(self, key: Key, entry: Entry) -> Answer | None:
         """The same answer, under way or in memory. It costs nothing."""

@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from brewd.agent.accounts import Account, AgentLog, Entry
+from brewd.agent.accounts import Account, AgentLog
 from brewd.agent.answers import Answer
 from brewd.agent.budget import cost_microcents, expected_microcents, price_of
 from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, GiveWay, Meter, Opening, Trouble, UpstreamError, Written
@@ -22,6 +22,7 @@ from brewd.agent.circuit import Circuit
 from brewd.agent.key import api_key
 from brewd.agent.pieces import Complete, End, Failed, Usage
 from brewd.agent.prompt import Task, size_bytes
+from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfig
 from brewd.agent.slots import Slots
 from brewd.config_agent import Agent as Config
@@ -132,7 +133,7 @@ class Calls:
                 self._client, self._nursery, self._broken = client, nursery, False
                 self._opened.set()
                 try:
-                    with self._log.written_by(client.put):
+                    with self._log.writer.written_by(client.put):
                         await trio.sleep_forever()
                 finally:
                     self._nursery, self._opened = None, trio.Event()
@@ -186,7 +187,6 @@ class Calls:
                 self.check()
                 raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
             entry, written = replace(entry, model=model, cost_microcents=reserved), True
-            await self._give_way()
             try:
                 await self._log.begin(entry)
             except StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -14,6 +15,8 @@ from brewd.agent.calling import Calls, OpenClient
 from brewd.agent.calls import GiveWay
 from brewd.agent.context import Context
 from brewd.agent.proactive import Proactive, Rooms
+from brewd.agent.row_writer import RowWriter
+from brewd.agent.rows import put_rows
 from brewd.agent.settings import AgentConfigs
 from brewd.config_agent import Agent as Config
 from brewd.people.cafes import Cafes
@@ -39,7 +42,7 @@ class AgentParts(Struct, frozen=True):
 
     def spawn(self, root: Supervisor) -> None:
         root.spawn("agent", self.agent.run, restart=RESTART)
-        root.spawn("agent-log", self.log.run, restart=RESTART)
+        root.spawn("agent-log", self.log.writer.run, restart=RESTART)
 
     async def end(self, root: Supervisor) -> None:
         """Stop what is being answered, and write down what it cost. Takes `END_S` at most."""
@@ -47,7 +50,7 @@ class AgentParts(Struct, frozen=True):
         with trio.move_on_after(END_S):
             if child is not None:
                 await child.ended.wait()
-            await self.log.flush(END_S)
+            await self.log.writer.flush(END_S)
 
 
 def make_agent(
@@ -66,7 +69,8 @@ def make_agent(
     """`open_client` opens whoever makes the calls."""
     configs = AgentConfigs(pg=pg)
     context = Context(pg=pg, cafes=cafes, rooms=rooms, clock=clock)
-    log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock, give_way=give_way)
+    writer = RowWriter(put=partial(put_rows, pg), give_way=give_way)
+    log = AgentLog(pg=pg, cafes=cafes, mirror=mirror, clock=clock, writer=writer)
     calls = Calls(config=config, log=log, clock=clock, ids=ids, open_client=open_client, give_way=give_way, place=pg.place)
     cache = AnswerCache(clock=clock, redis=redis, mirror=mirror)
     return AgentParts(

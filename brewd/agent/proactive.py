@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from brewd.agent.accounts import Entry
 from brewd.agent.answers import Answer
 from brewd.agent.cache import normalised
 from brewd.agent.calling import Calls, Ticket
@@ -19,6 +18,7 @@ from brewd.agent.context import Context, agent_user_id
 from brewd.agent.personas import MANNERS
 from brewd.agent.pieces import Complete
 from brewd.agent.prompt import Remark
+from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfigs, Proactivity
 from brewd.cafe import commands as c
 from brewd.cafe.events import SendAnswer

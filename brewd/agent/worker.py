@@ -31,6 +31,9 @@ NICE: Final = 10
 CONNECTIONS: Final = 4
 """To Postgres. A café that is locked there at the moment has its rows wait on one of them."""
 
+NEW_OBJECTS: Final = 2_000
+"""Between two looks for cycles. Each call leaves some; with many at once all words would wait while they are cleared away, for tens of ms."""
+
 TRACEBACK_MAX_CHARS: Final = 20_000
 _READ_BYTES: Final = 65536
 
@@ -125,7 +128,7 @@ async def work(orders: trio.abc.ReceiveStream, say: Say) -> None:
                     pg = await _postgres(stack, order.opening.place)
                     nursery = await stack.enter_async_context(trio.open_nursery())
                     worker = Worker(writer, pg, say, nursery)
-                    calm_gc()
+                    calm_gc(NEW_OBJECTS)
                     say(o.Ready())
                 elif worker is not None:
                     worker.take(order)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from brewd.agent import row_writer
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.store.postgres import Postgres
@@ -15,6 +16,12 @@ from tests.agent.table import Table, open_table
 from tests.agent.upstream import Upstream, open_upstream
 
 Open = Callable[..., AbstractAsyncContextManager[Table]]
+
+
+@pytest.fixture(autouse=True)
+def no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for others to begin."""
+    monkeypatch.setattr(row_writer, "BEGIN_GAP_S", 0)
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ class Table:
 
     async def settled(self) -> None:
         """Everything that was asked is written down."""
-        await self.log.flush(WAIT_S)
+        await self.log.writer.flush(WAIT_S)
 
     async def logged(self, columns: str = "outcome") -> list[Any]:
         await self.settled()
@@ -195,6 +195,6 @@ async def open_table(*, pg: Postgres, redis: Redis, clock: Clock, ids: Ids, upst
     await table.mirror.flush()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.agent.run)
-        nursery.start_soon(table.log.run)
+        nursery.start_soon(table.log.writer.run)
         yield table
         nursery.cancel_scope.cancel()

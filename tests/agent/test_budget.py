@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brewd.agent import accounts
-from brewd.agent.accounts import Entry
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calls import Meter
 from brewd.agent.pieces import Complete, Usage
+from brewd.agent.rows import Entry
 from brewd.config_agent import PRICES, Price
 from brewd.errors import Rejected
 from tests.agent.conftest import Open
@@ -249,7 +249,7 @@ async def test_a_flush_waits_for_what_was_made_anonymous_meanwhile(table: Table)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.settled)
         await trio.testing.wait_all_tasks_blocked()
-        table.log.forget([guest.user_id])
+        table.log.writer.forget([guest.user_id])
     assert await table.row("SELECT outcome FROM agent_queries WHERE id = $1", entry.id)
 
 

@@ -12,15 +12,15 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from brewd.agent import accounts, remote
 from brewd.agent import orders as o
+from brewd.agent import remote
 from brewd.agent import worker as far
-from brewd.agent.accounts import BATCH_MAX, Entry
 from brewd.agent.calls import Meter, Opening, UpstreamError, Written
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Live, Question, Stable
 from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
-from brewd.agent.rows import RowsRefused, put_rows
+from brewd.agent.row_writer import ROWS_MAX
+from brewd.agent.rows import Entry, RowsRefused, encoded, put_rows
 from brewd.agent.upstream import CHARS_PER_TOKEN_MAX
 from brewd.agent.words import QUERY_MAX_CHARS
 from brewd.errors import StoreError
@@ -199,7 +199,7 @@ async def test_orders_are_carried_out_until_there_are_no_more(upstream: Upstream
 
 
 def rows(table: Table, cafe: Cafe, *ids: str, query: str = "what is good?", outcome: str = "answered") -> bytes:
-    """As `AgentLog` has them written."""
+    """As `RowWriter` has them written."""
     entries = [
         Entry(
             id=one, cafe_id=cafe.id, user_id=None, session_id=None, staff=True, query=query, persona="bartender", model="m", at_ms=table.clock.now_ms(),
@@ -207,7 +207,7 @@ def rows(table: Table, cafe: Cafe, *ids: str, query: str = "what is good?", outc
         )
         for one in ids
     ]  # fmt: skip
-    return accounts._rows(entries)
+    return encoded(entries)
 
 
 async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> None:
@@ -232,8 +232,8 @@ async def test_an_end_stays_when_its_beginning_comes_late(table: Table) -> None:
 async def test_as_many_rows_as_are_ever_written_at_once_come_through(table: Table, upstream: Upstream) -> None:
     cafe = await table.cafe()
     async with opened(upstream, place=table.pg.place) as worker:
-        await worker.put(rows(table, cafe, *(table.ids.uuid7() for _ in range(BATCH_MAX)), query="😀" * QUERY_MAX_CHARS))
-    assert [row["count"] for row in await table.row("SELECT count(*) FROM agent_queries")] == [BATCH_MAX]
+        await worker.put(rows(table, cafe, *(table.ids.uuid7() for _ in range(ROWS_MAX)), query="😀" * QUERY_MAX_CHARS))
+    assert [row["count"] for row in await table.row("SELECT count(*) FROM agent_queries")] == [ROWS_MAX]
 
 
 async def test_why_rows_could_not_be_written_is_told(table: Table, upstream: Upstream) -> None:
