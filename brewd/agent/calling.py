@@ -1,7 +1,7 @@
 """Making calls: who may, what it may cost, and what becomes of it. The one owner of the client, the circuit and the places in flight.
 
-A call is admitted (a place, something left in the budget, whatever else its asker needs, a line in the log), then made in a task of
-its own, then settled, whatever came of it. A bug in one of them ends that one. Cancelling `run` ends all of them, and they are settled.
+A call is admitted (a place, something left in the budget, whatever else its asker needs); then it is written down and made, in a task
+of its own, so that who asks the same need not wait for that; then it is settled, whatever came of it. A bug in one of them ends that one. Cancelling `run` ends all of them, and they are settled.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Calls:
         self._refuse_spent(account)
         if not await self._slots.take(entry.cafe_id, max(0.0, until_s - trio.current_time())):
             raise busy()
-        reserved, entered, written = 0, False, False
+        reserved = 0
         try:
             self.check()
             await self._give_way()
@@ -182,30 +182,19 @@ class Calls:
             reserved = expected_microcents(price, input_tokens=size_bytes(task) // BYTES_PER_TOKEN, max_tokens=self._max_tokens)
             account.budget.reserve(reserved)
             await take()
-            entered = self._circuit.enter(self._clock.now_ms())
-            if not entered:
-                self.check()
-                raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
-            entry, written = replace(entry, model=model, cost_microcents=reserved), True
-            try:
-                await self._log.begin(entry)
-            except StoreError:
-                if self._nursery is not None:  # else it was to be written by what is gone now
-                    raise
             if self._nursery is None:
                 raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)
-            return Ticket(account, entry, task, reserved)
+            if not self._circuit.enter(self._clock.now_ms()):
+                self.check()
+                raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
+            return Ticket(account, replace(entry, model=model, cost_microcents=reserved), task, reserved)
         except BaseException:
-            if entered:
-                self._circuit.left()
-            if written:  # perhaps: it must not count
-                self._log.end(replace(entry, outcome=entry.outcome_of("cancelled"), cost_microcents=0))
             account.budget.settle(reserved, 0)
             self._slots.give(entry.cafe_id)
             raise
 
     def start(self, ticket: Ticket, answer: Answer, done: Done) -> None:
-        """Make the call. `answer` gets its words and its end; `done` is told right before the end is."""
+        """Write the call down and make it. `answer` gets its words and its end; `done` is told right before the end is."""
         assert self._nursery is not None
         self._nursery.start_soon(self._make, ticket, answer, done)
 
@@ -258,6 +247,11 @@ class Calls:
                 log.info("available")
             answer.said(text)
 
+        try:
+            await self._log.begin(ticket.entry)
+        except StoreError as error:
+            log.debug("store unavailable for a call", reason=str(error))
+            return _UNWRITTEN, "unwritten"
         client = self._client
         assert client is not None
         if self._circuit.reason:  # a probe
@@ -296,6 +290,7 @@ def busy() -> Rejected:
     return Rejected("agent_unavailable", "The agent answers others at the moment. Ask again in a few seconds.", retryAfterMs=BUSY_RETRY_MS)
 
 
+_UNWRITTEN: Final = Failed("storage_unavailable", "The store does not answer right now; try again in a moment.", 1000)
 _STOPPED: Final = Failed("agent_unavailable", "The answer was stopped before its end.", 1000)
 
 

@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from brewd.agent.answers import KEPT_S, LINGER_S
 from brewd.agent.pieces import Chunk, Complete, Failed, Usage
+from brewd.agent.rows import STARTED, put_rows
 from brewd.cafe.commands import Who
-from brewd.errors import Rejected
+from brewd.errors import Rejected, StoreError
 from brewd.people.erasure import FORGOTTEN_KEY
 from brewd.runtime.clock import Clock
 from tests.agent.conftest import Open
@@ -309,6 +310,44 @@ async def test_what_the_rooms_would_feel_waits_for_them(table: Table) -> None:
         table.way.set()
     assert seen == [(0, 0, [])] * 4 + [(1, 0, []), (1, 1, ["started"])]
     assert await table.logged() == [("answered",)]
+
+
+async def test_nobody_waits_for_a_call_to_be_written_down_but_the_call(table: Table) -> None:
+    cafe = await table.cafe()
+    written = trio.Event()
+
+    async def put(rows: bytes) -> None:
+        await written.wait()
+        await put_rows(table.pg, rows)
+
+    with table.log.writer.written_by(put):
+        asked = [await table.ask(cafe, who=who) for who in (ANNA, BEN)]
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not table.upstream.requests
+        written.set()
+        for one in asked:
+            assert (await hear(one))[0] == "".join(ANSWER)
+    assert len(table.upstream.requests) == 1
+
+
+async def test_a_call_that_could_not_be_written_down_is_not_made_and_costs_nothing(table: Table) -> None:
+    cafe = await table.cafe()
+    account = await table.log.account(cafe.id, await table.configs.get(cafe.id))
+
+    async def away(rows: bytes) -> None:
+        if STARTED.encode() in rows:
+            assert account.budget.reserved > 0
+            raise StoreError("away")
+        await put_rows(table.pg, rows)
+
+    with table.log.writer.written_by(away):
+        text, end = await table.heard(cafe)
+        assert isinstance(end, Failed)
+        assert (text, end.code, end.retry_after_ms, end.partial) == ("", "storage_unavailable", 1000, False)
+        assert account.budget.reserved == 0
+        assert await table.logged("outcome, cost_microcents") == [("unwritten", 0)]
+    assert not table.upstream.requests
+    assert isinstance((await table.heard(cafe))[1], Complete)
 
 
 async def test_a_question_nobody_ever_listens_to_does_not_keep_its_call(table: Table, flow: MockClock) -> None:

@@ -19,7 +19,7 @@ from brewd.agent.rows import Entry
 from brewd.config_agent import PRICES, Price
 from brewd.errors import Rejected
 from tests.agent.conftest import Open
-from tests.agent.table import Table
+from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script
 
 SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
@@ -188,6 +188,7 @@ async def test_the_row_is_there_before_the_call_is_made(table: Table) -> None:
     cafe = await table.cafe()
     table.upstream.script = Script(held=True)
     asked = await table.ask(cafe)
+    await until(lambda: table.upstream.requests)
     ((outcome, cost),) = [tuple(row.values()) for row in await table.row("SELECT outcome, cost_microcents FROM agent_queries")]
     assert outcome == "started"
     assert cost > 0
