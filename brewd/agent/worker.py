@@ -22,7 +22,7 @@ from brewd.agent.rows import RowsRefused, put_rows
 from brewd.agent.writer import Writer, open_writer
 from brewd.errors import StoreError
 from brewd.runtime.bridge import open_bridge
-from brewd.runtime.process import calm_gc
+from brewd.runtime.process import calm_gc, let_others_first
 from brewd.store.postgres import Place, Postgres, open_postgres
 
 NICE: Final = 10
@@ -140,7 +140,8 @@ async def _postgres(stack: contextlib.AsyncExitStack, place: Place | None) -> Po
     if place is None:
         return None
     bridge = await stack.enter_async_context(open_bridge())
-    return await stack.enter_async_context(open_postgres(bridge, dsn=place.dsn, pool_max=CONNECTIONS, prepared=place.prepared))
+    opened = open_postgres(bridge, dsn=place.dsn, pool_max=CONNECTIONS, prepared=place.prepared, ours=place.ours, background=True)
+    return await stack.enter_async_context(opened)
 
 
 def main() -> None:
@@ -150,6 +151,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.nice(NICE)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    let_others_first()
 
     def say(news: o.News) -> None:
         data = o.line(news)

@@ -17,6 +17,7 @@ import asyncpg
 
 from brewd.errors import StoreConflict, StoreError
 from brewd.runtime.bridge import Gate, deadline
+from brewd.runtime.process import let_others_first
 
 T = TypeVar("T")
 Connection = Any  # an asyncpg.Connection: the driver has no types
@@ -42,11 +43,13 @@ class Pool:
 
     `prepared=False` is for a PgBouncer in transaction mode: no named statements, and each use inside one transaction, so
     that the parse and the execution of a query meet the same server connection.
+    `background=True`, for a server on this machine only: its process of each connection lets others on its core run first.
     """
 
-    def __init__(self, *, dsn: str, size_max: int, prepared: bool) -> None:
+    def __init__(self, *, dsn: str, size_max: int, prepared: bool, background: bool) -> None:
         self._dsn = dsn
         self._prepared = prepared
+        self._background = background
         self._gate = Gate(size_max)
         self._size_max = size_max
         self._idle: list[Connection] = []
@@ -113,13 +116,16 @@ class Pool:
     async def _connect(self) -> Connection:
         try:
             async with deadline(_CONNECT_MAX_S):
-                return await asyncpg.connect(
+                connection = await asyncpg.connect(
                     self._dsn,
                     timeout=None,
                     connection_class=_Connection,
                     statement_cache_size=200 if self._prepared else 0,
                     max_cached_statement_lifetime=0,
                 )
+                if self._background:
+                    let_others_first(connection.get_server_pid())
+                return connection
         except TimeoutError as error:
             self._expire()
             raise StoreError(f"Postgres: no connection within {_CONNECT_MAX_S:g} s") from error

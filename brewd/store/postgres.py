@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from msgspec import Struct
@@ -25,32 +25,29 @@ T = TypeVar("T")
 
 
 class Place(Struct, frozen=True):
-    """What another process opens the same Postgres with: arguments of `open_postgres`. The dsn may have a password in it."""
+    """What another process opens the same Postgres with: arguments of `open_postgres`. The dsn may have a password in it.
+    `ours`: its processes are those of our own embedded server."""
 
     dsn: str
     prepared: bool
+    ours: bool = False
 
 
 class Postgres:
     """A pool of connections and the queries that run on them. Made by `open_postgres`; used from trio."""
 
-    __slots__ = ("_bridge", "_dsn", "_pool", "_prepared", "_queries")
+    __slots__ = ("_bridge", "_pool", "_queries", "place")
 
-    def __init__(self, *, bridge: Bridge, queries: Mapping[str, str], dsn: str, pool_max: int, prepared: bool) -> None:
+    def __init__(self, *, bridge: Bridge, queries: Mapping[str, str], place: Place, pool_max: int, background: bool = False) -> None:
         self._bridge = bridge
         self._queries = queries
-        self._dsn = dsn
-        self._prepared = prepared
-        self._pool = Pool(dsn=dsn, size_max=pool_max, prepared=prepared)
+        self.place: Final = place
+        self._pool = Pool(dsn=place.dsn, size_max=pool_max, prepared=place.prepared, background=background)
 
     @property
     def queries(self) -> Mapping[str, str]:
         """Query name → SQL, as loaded from the `.sql` files."""
         return self._queries
-
-    @property
-    def place(self) -> Place:
-        return Place(self._dsn, self._prepared)
 
     async def fetch(self, name: str, *args: Any, timeout_s: float = 5.0) -> list[asyncpg.Record]:
         """All rows of the named query."""
@@ -117,7 +114,7 @@ class Postgres:
 
         It has the same methods, never waits for a free place, and reconnects on the next call after any failure.
         """
-        lane = Lane(bridge=self._bridge, queries=self._queries, dsn=self._dsn, pool_max=1, prepared=self._prepared)
+        lane = Lane(bridge=self._bridge, queries=self._queries, place=self.place, pool_max=1)
         try:
             yield lane
         finally:
@@ -138,12 +135,16 @@ class Lane(Postgres):
 
 
 @asynccontextmanager
-async def open_postgres(bridge: Bridge, *, dsn: str, pool_max: int = 10, prepared: bool = True) -> AsyncIterator[Postgres]:
+async def open_postgres(
+    bridge: Bridge, *, dsn: str, pool_max: int = 10, prepared: bool = True, ours: bool = False, background: bool = False
+) -> AsyncIterator[Postgres]:
     """Postgres at `dsn` with at most `pool_max` connections. `prepared=False` behind a PgBouncer in transaction mode.
 
+    `ours`: it is our own embedded server; then, with `background`, what it does for this pool lets others run first.
     Raises `QueryError` when a `.sql` file is broken. Never waits for the server.
     """
-    postgres = Postgres(bridge=bridge, queries=load_queries(), dsn=dsn, pool_max=pool_max, prepared=prepared)
+    place = Place(dsn, prepared, ours)
+    postgres = Postgres(bridge=bridge, queries=load_queries(), place=place, pool_max=pool_max, background=background and ours)
     try:
         yield postgres
     finally:

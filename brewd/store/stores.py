@@ -48,7 +48,10 @@ async def open_stores(config: Config, root: Supervisor, bridge: Bridge, *, meanw
         dsn, url = await stack.enter_async_context(_embedded(config, root, meanwhile))
         from brewd.store.redis import open_redis
 
-        postgres = await stack.enter_async_context(open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max, prepared=config.postgres.prepared))
+        ours = config.postgres.url == "embedded"
+        postgres = await stack.enter_async_context(
+            open_postgres(bridge, dsn=dsn, pool_max=config.postgres.pool_max, prepared=config.postgres.prepared, ours=ours)
+        )
         replica = postgres
         if config.postgres.replica_url:
             replica = await stack.enter_async_context(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import memory_stream_pair
 
 from brewd.agent import orders as o
@@ -25,10 +27,12 @@ from brewd.agent.upstream import CHARS_PER_TOKEN_MAX
 from brewd.agent.words import QUERY_MAX_CHARS
 from brewd.errors import StoreError
 from brewd.people.records import Cafe
+from brewd.runtime.process import SLICE_NS
 from brewd.store.postgres import Place
 from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
+from tests.slices import lets_others_first, slice_ns
 
 WAIT_S = 5 * PATIENCE
 TASK = Question(Stable(name="Corner", menu=("Flat white",)), Live(local_time="ten", present=3), "what\nis „good“?")
@@ -220,6 +224,22 @@ async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> 
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'"
         )  # not by us
     assert not runs(worker.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a question to Linux")
+async def test_it_lets_others_first_and_so_does_our_own_postgres_where_it_works_for_it(table: Table, upstream: Upstream) -> None:
+    """Ours are the tests' own servers, too. What works for the rooms, and a Postgres of somebody else's, is left alone."""
+    cafe = await table.cafe()
+    for ours in (True, False):
+        async with opened(upstream, place=replace(table.pg.place, ours=ours)) as worker:
+            await worker.put(rows(table, cafe, table.ids.uuid7()))
+            (theirs,) = await table.row(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'"
+            )
+            assert lets_others_first(worker.pid)
+            assert lets_others_first(theirs["pid"]) if ours else slice_ns(theirs["pid"]) != SLICE_NS
+    (own,) = await table.row("SELECT pg_backend_pid() AS pid")
+    assert slice_ns(own["pid"]) != SLICE_NS
 
 
 async def test_an_end_stays_when_its_beginning_comes_late(table: Table) -> None:

@@ -18,7 +18,7 @@ from brewd.runtime.bridge import Bridge
 from brewd.store.child import Account, Child, choose_account, processes
 from brewd.store.embedded import EmbeddedError, PostgresServer, RedisServer, data_lock, embedded_postgres, embedded_redis
 from brewd.store.embedded_postgres import find_binaries
-from brewd.store.postgres import Postgres
+from brewd.store.postgres import Place, Postgres
 from brewd.store.redis import open_redis
 
 QUERIES = {
@@ -31,7 +31,7 @@ QUERIES = {
 
 
 def postgres(bridge: Bridge, dsn: str) -> Postgres:
-    return Postgres(bridge=bridge, queries=QUERIES, dsn=dsn, pool_max=2, prepared=True)
+    return Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared=True), pool_max=2)
 
 
 def owner_of_servers() -> int:

@@ -14,7 +14,7 @@ import trio
 from brewd.errors import StoreConflict, StoreError
 from brewd.runtime.bridge import Bridge
 from brewd.store.pool import Tx
-from brewd.store.postgres import Postgres
+from brewd.store.postgres import Place, Postgres
 
 QUERIES = {
     "one": "SELECT 1",
@@ -32,7 +32,7 @@ QUERIES = {
 
 @asynccontextmanager
 async def opened(bridge: Bridge, dsn: str, pool_max: int = 3, prepared: bool = True) -> AsyncIterator[Postgres]:
-    pg = Postgres(bridge=bridge, queries=QUERIES, dsn=dsn, pool_max=pool_max, prepared=prepared)
+    pg = Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared), pool_max=pool_max)
     try:
         yield pg
     finally:
@@ -122,7 +122,7 @@ async def test_a_bug_in_a_query_passes_through_and_costs_no_connection(pg: Postg
 async def test_what_speaks_of_the_server_is_a_store_error(bridge: Bridge, postgres_dsn: str, sqlstate: str) -> None:
     """Lost, full, shutting down, out of order, beaten by another transaction, locked, a standby: come back later."""
     queries = {"fail": f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}'; END $$"}
-    pg = Postgres(bridge=bridge, queries=queries, dsn=postgres_dsn, pool_max=1, prepared=True)
+    pg = Postgres(bridge=bridge, queries=queries, place=Place(postgres_dsn, prepared=True), pool_max=1)
     with pytest.raises(StoreError, match="not now"):
         await pg.execute("fail")
     with pytest.raises(StoreError, match="not now"):
@@ -173,7 +173,7 @@ async def test_a_lost_connection_is_a_store_error_and_the_next_call_has_a_new_on
     async with pg.lane() as lane:
         for caller in (lane, pg):
             backend = await caller.fetchval("backend")
-            async with opened(pg._bridge, pg._dsn) as other:
+            async with opened(pg._bridge, pg.place.dsn) as other:
                 await other.fetch("end_backend", backend)
             # The kernel may not have told us yet that the other end is gone: either the loss shows here, or it was noticed in time.
             try:

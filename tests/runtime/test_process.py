@@ -1,0 +1,34 @@
+"""Who runs before whom: what the kernel was asked for, and what it was not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from brewd.runtime import process
+from brewd.runtime.process import SLICE_NS, let_others_first
+from tests.slices import lets_others_first, slice_ns
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a question to Linux")
+
+
+def test_a_process_that_lets_others_first_stays_what_it_is() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        os.setpriority(os.PRIO_PROCESS, other.pid, 3)
+        os.sched_setscheduler(other.pid, os.SCHED_BATCH, os.sched_param(0))
+        assert slice_ns(other.pid) != SLICE_NS
+        let_others_first(other.pid)
+        assert lets_others_first(other.pid)
+        assert (os.getpriority(os.PRIO_PROCESS, other.pid), os.sched_getscheduler(other.pid)) == (3, os.SCHED_BATCH)
+        other.communicate(b"\n")
+    assert slice_ns(0) != SLICE_NS
+
+
+def test_where_it_cannot_be_asked_for_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_others_first(2**22)  # nobody
+    monkeypatch.setattr(process, "_SCHED_SETATTR", {})
+    let_others_first()
+    assert slice_ns(0) != SLICE_NS
