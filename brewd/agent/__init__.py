@@ -7,8 +7,8 @@ what is left of it for the rooms' loop, frames of askers and chunks for them inc
 
 1. `Agent.ask` checks the words and looks for the same answer in memory, in Redis, or under way; then it costs nothing.
 2. Else it needs a place among those in flight, something left in the café's budget, and a token of its asker, in this order,
-   so that what is refused has cost nothing. Then the call is written down (`agent_queries`) and starts.
-3. The worker makes the prompt of the facts, and the call, and gathers the words into chunks (`writer`), which every asker of that question hears, with an index.
+   so that what is refused has cost nothing. From here on whoever asks the same shares the answer.
+3. The call is written down (`agent_queries`, by `row_writer`), and only then made. The worker makes the prompt of the facts, and the call, and gathers the words into chunks (`writer`), which every asker of that question hears, with an index.
 4. What it really cost, by the API's own count, replaces what was reserved for it.
 
 What is sent is made in `prompt` from the facts that `context` gathers, and has no names, tokens, networks or places in it.
