@@ -2,7 +2,8 @@
 
 Owns what waits to be written: beginnings, which somebody waits for, and a bounded queue of ends, which nobody does. Either are written
 together and in small pieces, since the rooms' own commits feel each write and a long one more. No commit of it waits for the disk (see the
-SQL). Who writes is whoever makes the calls, if it can (`written_by`), or else this process. On a crash of `run` what waits stays.
+SQL). Who writes is whoever makes the calls, if it can (`written_by`), or else this process. On a crash of `run` what waits stays, and whoever waits for a write
+that was under way hears that it was stopped.
 """
 
 from __future__ import annotations
@@ -117,26 +118,30 @@ class RowWriter:
     async def run(self) -> NoReturn:
         """Write until cancelled; what is queued then stays. Tries again for as long as Postgres is away."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_beginnings)
+            nursery.start_soon(self._write_beginnings, nursery)
             await self._write_ends()
 
-    async def _write_beginnings(self) -> NoReturn:
+    async def _write_beginnings(self, nursery: trio.Nursery) -> NoReturn:
+        """A write that waits, for a café that is locked at the moment, holds up none of the next."""
         while True:
             self._begun = trio.Event()
             if not self._beginnings:
                 await self._begun.wait()
             await self._give_way()
-            batch = list(self._beginnings)
+            batch = list(islice(self._beginnings, ROWS_MAX))
             for beginning in batch:
                 del self._beginnings[beginning]
-            await self._write_begun(batch)
-            await trio.sleep(BEGIN_GAP_S)
+            if batch:
+                nursery.start_soon(self._write_begun, batch)
+            if len(self._beginnings) < ROWS_MAX:
+                await trio.sleep(BEGIN_GAP_S)
 
     async def _write_begun(self, batch: list[_Beginning]) -> None:
         """Tell everybody what became of it. Where rows are refused, whoever has others gets another try."""
-        error: Exception | None = None
+        error: Exception | None = StoreError("the writing was stopped")
         try:
             await self._put(encoded(beginning.entry for beginning in batch))
+            error = None
         except RowsRefused as refused:
             if len(batch) > 1:
                 for beginning in batch:
@@ -145,9 +150,11 @@ class RowWriter:
             error = refused
         except StoreError as unavailable:
             error = unavailable
-        for beginning in batch:
-            beginning.error = error and type(error)(*error.args)
-            beginning.ended.set()
+        finally:
+            for beginning in batch:
+                if not beginning.ended.is_set():
+                    beginning.error = error and type(error)(*error.args)
+                    beginning.ended.set()
 
     async def _write_ends(self) -> NoReturn:
         while True:
@@ -156,7 +163,6 @@ class RowWriter:
                 await self._write(list(islice(self._pending, self._at_once)))
                 if len(self._pending) < ROWS_MAX:
                     await self._gather()
-            self._at_once = ROWS_MAX
             await self._woken.wait()
             self._woken = trio.Event()
 
@@ -181,6 +187,7 @@ class RowWriter:
                 self._at_once = 1
                 return
             log.error("query_not_kept", cafe=batch[0].cafe_id, error=str(error))
+            self._at_once = ROWS_MAX
         for _ in batch:
             self._pending.popleft()
         self._written += len(batch)

@@ -18,17 +18,20 @@ GAP_S = 0.1
 
 
 class Store:
-    """Where rows are put. `writes`: which, and when; `away`, `hangs`: it fails, or never answers; `wrong`: an id it refuses."""
+    """Where rows are put. `writes`: which, and when; `away`, `hangs`: it fails, or never answers; `wrong`: an id it refuses; `locked`: one that hangs;
+    `broken`: a bug."""
 
     def __init__(self) -> None:
         self.writes: list[tuple[float, list[str]]] = []
-        self.away = self.hangs = False
-        self.wrong = ""
+        self.away = self.hangs = self.broken = False
+        self.wrong = self.locked = ""
 
     async def put(self, rows: bytes) -> None:
         ids = [row["id"] for row in msgspec.json.decode(rows)]
         await trio.lowlevel.checkpoint()
-        if self.hangs:
+        if self.broken:
+            raise RuntimeError("a bug")
+        if self.hangs or self.locked in ids:
             await trio.sleep_forever()
         if self.away:
             raise StoreError("away")
@@ -113,6 +116,52 @@ async def test_who_does_not_wait_any_more_is_not_written(writer: RowWriter, stor
     assert [ids for _, ids in store.writes] == [["a"], ["c"]]
 
 
+async def test_who_is_gone_before_anybody_was_written_leaves_nothing_to_write(store: Store, autojump_clock: MockClock) -> None:
+    way = trio.Event()
+    writer = RowWriter(put=store.put, give_way=way.wait)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        with trio.move_on_after(1):
+            await writer.begin(entry("a"))
+        way.set()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert store.writes == []
+
+
+async def test_a_write_that_hangs_holds_up_none_of_the_next(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
+    store.locked = "a"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin_all, writer, "a")
+        await wait_all_tasks_blocked()
+        assert await begin_all(writer, "b", "c") == {}
+        nursery.cancel_scope.cancel()
+
+
+async def test_more_than_go_into_one_write_go_into_several_at_once(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
+    assert await begin_all(writer, *(f"{number:03}" for number in range(3 * ROWS_MAX))) == {}
+    assert [len(ids) for _, ids in store.writes] == [ROWS_MAX] * 3
+    assert len({at_s for at_s, _ in store.writes}) <= 2
+
+
+async def test_who_waits_for_a_writer_that_crashes_hears_of_it_at_once(store: Store, autojump_clock: MockClock) -> None:
+    writer = RowWriter(put=store.put, give_way=trio.lowlevel.checkpoint)
+    store.broken = True
+    failed: dict[str, Exception] = {}
+    with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            with trio.CancelScope(shield=True):
+                failed = await begin_all(writer, "a", "b")
+            await trio.sleep_forever()
+    assert {id_: type(error) for id_, error in failed.items()} == {"a": StoreError, "b": StoreError}
+    store.broken = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        assert await begin_all(writer, "c") == {}
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_store_that_never_answers_is_not_waited_for(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
     store.hangs = True
     began_s = trio.current_time()
@@ -123,7 +172,7 @@ async def test_a_store_that_never_answers_is_not_waited_for(writer: RowWriter, s
 async def test_ends_are_written_in_small_pieces_and_beginnings_do_not_wait_for_them(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
     writer.end(entry("first", "shared"))
     await wait_all_tasks_blocked()
-    ids = [f"{number}" for number in range(2 * ROWS_MAX + 1)]
+    ids = [f"{number:03}" for number in range(2 * ROWS_MAX + 1)]
     for id_ in ids:
         writer.end(entry(id_, "shared"))
     await writer.begin(entry("begun"))

@@ -331,7 +331,7 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: C
     assert [worker for worker, rows in puts if b'"started"' in rows] == workers  # each has written down its call
 
 
-async def test_who_asks_while_what_makes_the_calls_dies_hears_that_it_is_started_again(
+async def test_who_asks_while_what_makes_the_calls_dies_hears_that_the_agent_is_away_and_not_the_store(
     config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was to write the call down; the store is well."""
