@@ -1,7 +1,8 @@
 """Making calls: who may, what it may cost, and what becomes of it. The one owner of the client, the circuit and the places in flight.
 
 A call is admitted (a place, something left in the budget, whatever else its asker needs); then it is written down and made, in a task
-of its own, so that who asks the same need not wait for that; then it is settled, whatever came of it. A bug in one of them ends that one. Cancelling `run` ends all of them, and they are settled.
+of its own, so that who asks the same need not wait for that; then it is settled, whatever came of it. A bug in one of them ends that one.
+Cancelling `run` ends all of them, and they are settled.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What is to be written down of questions, and the one task that does it.
+"""What is to be written down of questions, and writing it.
 
 Owns what waits to be written: beginnings, which somebody waits for, and a bounded queue of ends, which nobody does. Either are written
 together and in small pieces, since the rooms' own commits feel each write and a long one more. No commit of it waits for the disk (see the
-SQL). Who writes is whoever makes the calls, if it can (`written_by`), or else this process. On a crash of `run` what waits stays, and whoever waits for a write
-that was under way hears that it was stopped.
+SQL). Who writes is whoever makes the calls, if it can (`written_by`), or else this process. On a crash of `run` what waits stays, and
+whoever waits for a write that was under way hears that it was stopped.
 """
 
 from __future__ import annotations
