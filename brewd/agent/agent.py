@@ -7,18 +7,19 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from brewd.agent.accounts import AgentLog
 from brewd.agent.answers import KEPT_S, Answer, Asked
-from brewd.agent.cache import AnswerCache, Key, key_of
+from brewd.agent.cache import AnswerCache, Answered, Key, key_of
 from brewd.agent.calling import Calls, Status, Ticket, busy
 from brewd.agent.calls import GiveWay
 from brewd.agent.context import Context, Rooms
 from brewd.agent.kept import Kept
 from brewd.agent.personas import PERSONAS
 from brewd.agent.pieces import Complete, End, Usage
-from brewd.agent.prompt import Question, version_of
+from brewd.agent.prompt import Question
 from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfig, AgentConfigs
 from brewd.agent.words import checked_query
@@ -29,7 +30,17 @@ from brewd.people.records import invalid
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 
-__all__ = ["Agent", "Asked", "Status"]
+__all__ = ["Agent", "Asked", "Inquiry", "Status"]
+
+
+class Inquiry(Struct, frozen=True, kw_only=True):
+    """Somebody wants to know. `personality`: the persona they would like to hear."""
+
+    cafe_id: str
+    who: Who
+    session_id: str
+    query: str
+    personality: str | None = None
 
 
 class Agent:
@@ -69,42 +80,50 @@ class Agent:
         """Make calls until cancelled. On a crash every answer under way ends as failed, and what was answered can still be resumed."""
         await self._calls.run()
 
-    async def ask(self, *, cafe_id: str, who: Who, session_id: str, query: str, personality: str | None = None) -> Asked:
+    def look(self, inquiry: Inquiry) -> Asked | None:
+        """The same answer, where it is under way or in memory, and to know that nobody has to be asked. It costs nothing. Never blocks; raises `Rejected`
+        as `ask` does."""
+        query = checked_query(inquiry.query)
+        config = self._configs.remembered(inquiry.cafe_id)
+        if config is None:
+            return None
+        config = self._as_asked(config, inquiry.personality)
+        version = self._context.version_remembered(inquiry.cafe_id, config)
+        if version is None:
+            return None
+        found = self._shared(key_of(inquiry.cafe_id, query, config.persona, version))
+        return None if found is None else self._given(found, self._entry(inquiry, query, config))
+
+    async def ask(self, inquiry: Inquiry) -> Asked:
         """Raises `Rejected`: `invalid_request`, `rate_limited`, `muted`, `agent_unavailable`, `agent_budget_spent`, `not_found`, …; and `StoreError`.
 
         Takes as long as a question may wait for its turn (`agent.queue_s`), and a bit. Cancelling it forgets the question. Until somebody
         listens to what it returns, its asker counts as lost.
         """
-        query = checked_query(query)
+        query, cafe_id = checked_query(inquiry.query), inquiry.cafe_id
         await self._give_way()
-        config = _as_asked(await self._configs.get(cafe_id), personality)
-        if self.status.state == "off":
-            self._calls.check()
-        if not config.enabled:
-            raise Rejected("agent_unavailable", "The agent is off in this café.")
-        facts = await self._context.stable(cafe_id, config)
-        key = key_of(cafe_id, query, config.persona, version_of(facts, *await self._context.crowd(cafe_id)))
-        entry = Entry(
-            id=self._ids.uuid7(), cafe_id=cafe_id, user_id=who.user_id, session_id=session_id, staff=who.staff, query=query,
-            persona=config.persona, model="", at_ms=self._clock.now_ms(),
-        )  # fmt: skip
-        answer = self._shared(key, entry)
-        if answer is None:
+        config = self._as_asked(await self._configs.get(cafe_id), inquiry.personality)
+        key = key_of(cafe_id, query, config.persona, await self._context.version(cafe_id, config))
+        entry = self._entry(inquiry, query, config)
+        found = self._shared(key)
+        if found is None:
             until_s = self._calls.deadline_s()
 
             async def question() -> Question:
                 return Question(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
 
+            async def take() -> object:
+                return await self._rooms.ref(cafe_id).ask(c.Take("agent", inquiry.who, inquiry.session_id))
+
             async with self._one_at_a_time(key, until_s):  # so that of many who ask the same at once, one pays for all
-                answer = self._shared(key, entry)
-                if answer is None:
+                found = self._shared(key)
+                if found is None:
                     await self._give_way()
-                    answer = await self._found(key, entry)
-                if answer is None:
-                    ticket = await self._calls.admit(entry, config, question, lambda: self._rooms.ref(cafe_id).ask(c.Take("agent", who, session_id)), until_s)
-                    answer = self._start(key, ticket)
-                    return self._asked(entry, answer)
-        return self._asked(entry, answer)
+                    found = await self._cache.find(key)
+                if found is None:
+                    ticket = await self._calls.admit(entry, config, question, take, until_s)
+                    return self._asked(entry, self._start(key, ticket))
+        return self._given(found, entry)
 
     def resume(self, query_id: str, user_id: str) -> Asked:
         """A question asked before, until 2 min after its end. Raises `Rejected` (`not_found`), alike for one that never was and for another's."""
@@ -130,22 +149,33 @@ class Agent:
         self._context.forget(cafe_id)
         self._log.writer.forget(user_ids)
 
-    def _shared(self, key: Key, entry: Entry) -> Answer | None:
-        """The same answer, under way or in memory. It costs nothing."""
+    def _as_asked(self, config: AgentConfig, personality: str | None) -> AgentConfig:
+        """The café's config, with the persona an asker wants. Raises `Rejected` where the agent is off, or there is no such persona."""
+        config = _with_persona(config, personality)
+        if self.status.state == "off":
+            self._calls.check()
+        if not config.enabled:
+            raise Rejected("agent_unavailable", "The agent is off in this café.")
+        return config
+
+    def _entry(self, inquiry: Inquiry, query: str, config: AgentConfig) -> Entry:
+        who = inquiry.who
+        return Entry(
+            id=self._ids.uuid7(), cafe_id=inquiry.cafe_id, user_id=who.user_id, session_id=inquiry.session_id, staff=who.staff, query=query,
+            persona=config.persona, model="", at_ms=self._clock.now_ms(),
+        )  # fmt: skip
+
+    def _shared(self, key: Key) -> Answer | Answered | None:
+        """The same answer, under way or in memory."""
         answer = self._under_way.get(key)
-        if answer is not None and not answer.stopping:
-            self._log.end(replace(entry, outcome="shared", cached=True))
-            return answer
-        held = self._cache.get(key)
-        return None if held is None else self._from_cache(held.text, held.sources, entry)
+        return self._cache.get(key) if answer is None or answer.stopping else answer
 
-    async def _found(self, key: Key, entry: Entry) -> Answer | None:
-        held = await self._cache.find(key)
-        return None if held is None else self._from_cache(held.text, held.sources, entry)
-
-    def _from_cache(self, text: str, sources: tuple[str, ...], entry: Entry) -> Answer:
-        self._log.end(replace(entry, outcome="cached", cached=True))
-        return Answer.known(self._clock, text, Complete(text, True, sources, Usage()))
+    def _given(self, found: Answer | Answered, entry: Entry) -> Asked:
+        """One that was there costs nothing."""
+        shared = isinstance(found, Answer)
+        self._log.end(replace(entry, outcome="shared" if shared else "cached", cached=True))
+        answer = found if isinstance(found, Answer) else Answer.known(self._clock, found.text, Complete(found.text, True, found.sources, Usage()))
+        return self._asked(entry, answer)
 
     def _start(self, key: Key, ticket: Ticket) -> Answer:
         answer = self._under_way[key] = Answer(self._clock)
@@ -188,8 +218,7 @@ class Agent:
                 self._admissions.pop(key, None)
 
 
-def _as_asked(config: AgentConfig, personality: str | None) -> AgentConfig:
-    """The café's config, with the persona an asker wants."""
+def _with_persona(config: AgentConfig, personality: str | None) -> AgentConfig:
     if personality is None:
         return config
     if personality not in PERSONAS:

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import Struct
 
-from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_lines
+from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_lines, version_of
 from brewd.agent.settings import AgentConfig
 from brewd.agent.words import secrets_of
 from brewd.cafe import commands as c
@@ -74,16 +74,17 @@ class Context:
 
     async def stable(self, cafe_id: str, config: AgentConfig) -> Stable:
         cafe = await self._cafes.get(cafe_id)
-        of = cafe, config, await self._known(cafe)
-        made = self._stable.get(cafe_id)
-        if made is None or made[0] != of:  # they are the very same nearly always: a long menu is looked through once, not with every question
-            made = self._stable[cafe_id] = of, _stable(*of)
-        return made[1]
+        return self._facts(cafe, config, await self._known(cafe))
 
-    async def crowd(self, cafe_id: str) -> tuple[int, str]:
-        """How many are around, and the hour of the day there. Asks nobody when the café is known."""
-        quarter = self._clock.now_ms() // _QUARTER_MS
-        return self._rooms.ref(cafe_id).members, _local_hour(quarter, (await self._cafes.get(cafe_id)).timezone)
+    async def version(self, cafe_id: str, config: AgentConfig) -> str:
+        """What an answer given now rests on: see `prompt.version_of`."""
+        cafe = await self._cafes.get(cafe_id)
+        return self._version(cafe, config, await self._known(cafe))
+
+    def version_remembered(self, cafe_id: str, config: AgentConfig) -> str | None:
+        """As `version`, where nobody has to be asked. Never blocks, and raises nothing."""
+        cafe, known = self._cafes.remembered(cafe_id), self._fresh(cafe_id)
+        return None if cafe is None or known is None else self._version(cafe, config, known)
 
     async def live(self, cafe_id: str) -> Live:
         room, cafe = self._rooms.ref(cafe_id), await self._cafes.get(cafe_id)
@@ -107,15 +108,29 @@ class Context:
         self._statistics.pop(cafe_id, None)
         self._stable.pop(cafe_id, None)
 
+    def _facts(self, cafe: Cafe, config: AgentConfig, known: _Statistics) -> Stable:
+        of, made = (cafe, config, known), self._stable.get(cafe.id)
+        if made is None or made[0] != of:  # they are the very same nearly always: a long menu is looked through once, not with every question
+            made = self._stable[cafe.id] = of, _stable(*of)
+        return made[1]
+
+    def _version(self, cafe: Cafe, config: AgentConfig, known: _Statistics) -> str:
+        quarter = self._clock.now_ms() // _QUARTER_MS
+        return version_of(self._facts(cafe, config, known), self._rooms.ref(cafe.id).members, _local_hour(quarter, cafe.timezone))
+
     def _lately(self, cafe_id: str, messages: Sequence[Message]) -> Sequence[Message]:
         since, own_id = rfc3339(self._clock.now_ms() - TALK_MS), agent_user_id(cafe_id)
         return [m for m in messages if m.user_id != own_id and not m.deleted and m.created_at > since]
 
+    def _fresh(self, cafe_id: str) -> _Statistics | None:
+        known = self._statistics.get(cafe_id)
+        return known if known is not None and 0 <= self._clock.now_ms() - known.at_ms < STATISTICS_MS else None
+
     async def _known(self, cafe: Cafe) -> _Statistics:
-        now_ms = self._clock.now_ms()
-        known = self._statistics.get(cafe.id)
-        if known is not None and 0 <= now_ms - known.at_ms < STATISTICS_MS:
+        known = self._fresh(cafe.id)
+        if known is not None:
             return known
+        now_ms = self._clock.now_ms()
         drinks = await self._pg.fetch("agent_popular_items", cafe.id, as_datetime(now_ms - DRINKS_MS), LIST_MAX)
         interests = await self._pg.fetch("agent_top_interests", cafe.id, as_datetime(now_ms), PEOPLE_MIN, LIST_MAX)
         known = _Statistics(now_ms, tuple(row["name"] for row in drinks), tuple(row["interest"] for row in interests), await self._peaks(cafe, now_ms))

@@ -40,7 +40,7 @@ class AgentConfigs:
 
     async def get(self, cafe_id: str) -> AgentConfig:
         """From memory, if it was asked for before. A café that is not there is as one where nothing was set. Raises `StoreError`."""
-        config = self._cached.get(cafe_id)
+        config = self.remembered(cafe_id)
         if config is not None:
             return config
         changes = self._changes
@@ -49,6 +49,10 @@ class AgentConfigs:
         if changes == self._changes:  # else a change overtook this answer
             self._keep(cafe_id, config)
         return config
+
+    def remembered(self, cafe_id: str) -> AgentConfig | None:
+        """From memory. Never blocks."""
+        return self._cached.get(cafe_id)
 
     async def set(self, cafe_id: str, **changes: Any) -> AgentConfig:
         """Change the named fields (those of `AgentConfig`). Raises `Rejected` (`not_found`, `invalid_request` naming the field) and `StoreError`."""

@@ -56,7 +56,7 @@ class Cafes:
 
     async def get(self, cafe_id: str) -> Cafe:
         """From memory, if it was asked for before. Raises `Rejected` (`not_found`) and `StoreError`."""
-        cafe = self._cached.get(cafe_id)
+        cafe = self.remembered(cafe_id)
         if cafe is not None:
             return cafe
         changes = self._changes
@@ -67,6 +67,10 @@ class Cafes:
         if changes == self._changes:  # else a change overtook this answer, which may be from before it
             self._keep(cafe)
         return cafe
+
+    def remembered(self, cafe_id: str) -> Cafe | None:
+        """From memory. Never blocks."""
+        return self._cached.get(cafe_id)
 
     async def list(self) -> Sequence[Cafe]:
         """All of them, oldest first."""

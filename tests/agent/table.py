@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from brewd.agent.accounts import AgentLog
-from brewd.agent.agent import Agent, Asked
+from brewd.agent.agent import Agent, Asked, Inquiry
 from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.parts import make_agent
 from brewd.agent.pieces import Chunk, Complete, Failed, Piece
@@ -130,10 +130,13 @@ class Table:
 
         return await self.pg._bridge.call(self.pg._pool.use, work, 5.0, False)
 
-    async def ask(self, cafe: Cafe, query: str = "what is good here?", who: Who | None = None, personality: str | None = None) -> Asked:
+    def inquiry(self, cafe_id: str, query: str = "what is good here?", who: Who | None = None, personality: str | None = None) -> Inquiry:
         who = who or Who("00000000-0000-4000-8000-0000000000aa", "Somebody")
+        return Inquiry(cafe_id=cafe_id, who=who, session_id=self.ids.uuid7(), query=query, personality=personality)
+
+    async def ask(self, cafe: Cafe, query: str = "what is good here?", who: Who | None = None, personality: str | None = None) -> Asked:
         with trio.fail_after(WAIT_S):
-            return await self.agent.ask(cafe_id=cafe.id, who=who, session_id=self.ids.uuid7(), query=query, personality=personality)
+            return await self.agent.ask(self.inquiry(cafe.id, query, who, personality))
 
     async def heard(self, cafe: Cafe, query: str = "what is good here?", **more: Any) -> tuple[str, Complete | Failed]:
         """Ask, and hear the whole of it."""

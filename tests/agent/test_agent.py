@@ -48,6 +48,45 @@ async def test_the_same_question_again_comes_from_the_cache_and_costs_no_token(t
     assert await table.logged("outcome, cached") == [("answered", False), ("cached", True)]
 
 
+async def test_what_is_under_way_or_in_memory_is_found_without_asking_anybody(table: Table) -> None:
+    cafe, other = await table.cafe(), await table.cafe()
+    inquiry, elsewhere = table.inquiry(cafe.id), table.inquiry(other.id)
+    assert table.agent.look(inquiry) is None  # nothing is known of the café
+    first = await table.ask(cafe)
+    await table.ask(other, "something else")
+    shared = table.agent.look(inquiry)
+    assert shared is not None
+    assert (shared.answer, shared.cached, table.agent.look(elsewhere)) == (first.answer, False, None)
+    assert await hear(shared) == await hear(first)
+    again = table.agent.look(table.inquiry(cafe.id, "What is GOOD here"))
+    assert again is not None
+    assert again.cached
+    assert await hear(again) == (TEXT, Complete(TEXT, True, (), Usage()))
+    assert table.agent.resume(again.query_id, again.user_id) is again
+    assert sorted(await table.logged("outcome, cached")) == [("answered", False), ("cached", True), ("shared", True), (STARTED, False)]
+
+
+async def test_what_an_answer_rests_on_is_looked_at_each_time(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.heard(cafe)
+    inquiry = table.inquiry(cafe.id)
+    assert table.agent.look(inquiry) is not None
+    assert table.agent.look(table.inquiry(cafe.id, personality="historian")) is None
+    with pytest.raises(Rejected, match="no persona 'pirate'"):
+        table.agent.look(table.inquiry(cafe.id, personality="pirate"))
+    with pytest.raises(Rejected, match="nothing in it to read"):
+        table.agent.look(table.inquiry(cafe.id, " "))
+    await table.cafes.set(cafe.id, menu=[{"name": "Tea"}])
+    assert table.agent.look(inquiry) is None
+    await table.heard(cafe)
+    assert table.agent.look(inquiry) is not None
+    table.cafes.forget(cafe.id)
+    assert table.agent.look(inquiry) is None
+    await table.configs.set(cafe.id, enabled=False)
+    with pytest.raises(Rejected, match="off in this café"):
+        table.agent.look(inquiry)
+
+
 async def test_the_cache_outlives_a_restart_in_redis_for_an_hour(opened: Open) -> None:
     async with opened() as table:
         cafe = await table.cafe()
@@ -184,7 +223,7 @@ async def test_a_cafe_that_is_not_there_and_one_that_is_off_are_told(table: Tabl
     with pytest.raises(Rejected, match="off in this café"):
         await table.ask(cafe)
     with pytest.raises(Rejected) as caught:
-        await table.agent.ask(cafe_id=table.ids.uuid7(), who=ANNA, session_id=table.ids.uuid7(), query="hello?")
+        await table.agent.ask(table.inquiry(table.ids.uuid7()))
     assert caught.value.code == "not_found"
 
 

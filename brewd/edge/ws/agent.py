@@ -1,7 +1,7 @@
 """The socket of `/ws/agent`: guests ask, and hear the answer as it is made; whoever joined hears what the agent says by itself.
 
-It stands in no room: nobody is present by it, and no event of the room comes this way. A query is a task of the socket until it is
-taken; after that the agent's pieces are pushed out in the very step that brings them. It ends with the socket, and with it the
+It stands in no room: nobody is present by it, and no event of the room comes this way. A query whose answer is not there yet is a task of
+the socket until it is taken; after that the agent's pieces are pushed out in the very step that brings them. It ends with the socket, and with it the
 listening; what becomes of the call upstream is for the agent to know, since others may listen to the same.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 import trio
 from msgspec import UNSET
 
-from brewd.agent.agent import Agent, Asked
+from brewd.agent.agent import Agent, Asked, Inquiry
 from brewd.agent.answers import Listening
 from brewd.agent.calls import GiveWay
 from brewd.agent.pieces import Chunk, Complete, Piece
@@ -124,9 +124,18 @@ class AgentSocket(peer.Peer):
     def _ask(self, frame: f.QueryFrame) -> None:
         identity = self._parts.sessions.check(self._in_cafe(frame.data.cafe_id))  # with the badge they have by now, which has limits of its own
         who = c.Who(identity.user_id, identity.username, identity.badge, staff=identity.is_staff, moderator=identity.role == "moderator")
+        inquiry = Inquiry(cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=frame.data.query, personality=frame.data.personality)
         query = self._query(frame.ref)
+        try:
+            asked = self._parts.agent.look(inquiry)
+        except Exception as error:
+            self._failed(query, error)
+            return
+        if asked is not None:  # most of a crowd asks what others have just asked: that needs no task
+            self._start(query, asked)
+            return
         assert self._nursery is not None
-        self._nursery.start_soon(self._run, query, identity, who, frame.data)
+        self._nursery.start_soon(self._run, query, inquiry)
 
     def _resume(self, frame: f.ResumeFrame) -> None:
         """Whoever listens to it already on this socket hears each chunk once: the new listening takes over."""
@@ -186,27 +195,34 @@ class AgentSocket(peer.Peer):
         self._queries[query] = None
         return query
 
-    async def _run(self, query: _Query, identity: Identity, who: c.Who, data: f.QueryData) -> None:
-        """Ask, in a task of its own, so that the socket goes on reading. Whatever becomes of it, it is an answer."""
+    async def _run(self, query: _Query, inquiry: Inquiry) -> None:
+        """Ask, in a task of its own, so that the socket goes on reading."""
         try:
             with query.scope:
-                asked = await self._parts.agent.ask(
-                    cafe_id=identity.cafe_id, who=who, session_id=identity.session_id, query=data.query, personality=data.personality
-                )
+                asked = await self._parts.agent.ask(inquiry)
                 if query in self._queries:
-                    dialect = self._parts.dialect
-                    answer = b"" if query.ref is None else dialect.reply(query.ref, f.QueryAnswer(asked.query_id))
-                    self.outbox.push(answer + dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
-                    self._listen(query, asked, 0)
-        except Rejected as rejected:
-            self._end(query, rejected)
-        except StoreError as error:
-            log.debug("store unavailable for a query", reason=str(error))
-            self._end(query, storage_unavailable())
+                    self._start(query, asked)
         except Exception as error:
-            incident = self._parts.ids.uuid4()
-            log.error("a query failed", incident=incident, query=query.id, exc_info=error)
-            self._end(query, internal(incident))
+            self._failed(query, error)
+
+    def _start(self, query: _Query, asked: Asked) -> None:
+        dialect = self._parts.dialect
+        answer = b"" if query.ref is None else dialect.reply(query.ref, f.QueryAnswer(asked.query_id))
+        self.outbox.push(answer + dialect.event(f.QueryStart(asked.query_id, asked.query, asked.cached)))
+        self._listen(query, asked, 0)
+
+    def _failed(self, query: _Query, error: Exception) -> None:
+        """Whatever becomes of a query, it is an answer."""
+        match error:
+            case Rejected():
+                self._end(query, error)
+            case StoreError():
+                log.debug("store unavailable for a query", reason=str(error))
+                self._end(query, storage_unavailable())
+            case _:
+                incident = self._parts.ids.uuid4()
+                log.error("a query failed", incident=incident, query=query.id, exc_info=error)
+                self._end(query, internal(incident))
 
     def _listen(self, query: _Query, asked: Asked, index: int) -> None:
         """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""

@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from brewd.agent import kept
+from brewd.agent.agent import Inquiry
 from brewd.cafe.commands import Who
 from brewd.config import Config
 from brewd.people.records import Cafe
@@ -102,7 +103,7 @@ async def test_a_socket_that_cannot_take_what_was_said_before_does_not_listen_on
     async with open_house(replace(config, room=replace(config.room, outbox_max_bytes=4096))) as house:
         cafe = await house.cafe()
         ann, bob = [await house.guest(cafe) for _ in range(2)]
-        asked = await house.parts.agent.agent.ask(cafe_id=cafe.id, who=Who(ann.id, ann.name), session_id=NO_QUERY, query="Tell me everything.")
+        asked = await house.parts.agent.agent.ask(Inquiry(cafe_id=cafe.id, who=Who(ann.id, ann.name), session_id=NO_QUERY, query="Tell me everything."))
         anns = asked.listen(lambda piece: None)
         asked.answer.chunks += ["word " * 1000] * 2000
         wire = await Wire.open(await house.stream(read_buffer_bytes=2048), upgrade("/ws/agent", authorization=f"Bearer {bob.token}"))
