@@ -34,6 +34,8 @@ LIMIT $4
 -- A question as it begins, and again as it ends; an end is not overwritten by a beginning that was given up and comes late.
 -- Who asked, and what, is kept for as long as the customer is; of staff only what they asked.
 -- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
+-- It pauses for a moment at the first row and every fourth after it: a core that is shared is left only by who waits for something, and a
+-- room's commit would wait for the whole of this.
 -- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
 -- which was theirs too, are forgotten.
 WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
@@ -42,10 +44,10 @@ INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, mod
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
     q.persona, q.model, q.outcome, q.cached, q.latency_ms, q.input_tokens, q.output_tokens, q.cache_read_tokens, q.cache_write_tokens,
     q.cost_microcents, asked.at, coalesce(c.expires_at, asked.at + interval '1 day')
-FROM json_to_recordset($1::json) AS q (id uuid, cafe_id uuid, user_id uuid, session_id uuid, staff boolean, query text, persona text, model text,
-    outcome text, cached boolean, latency_ms integer, input_tokens integer, output_tokens integer, cache_read_tokens integer,
-    cache_write_tokens integer, cost_microcents bigint, at_ms bigint)
-CROSS JOIN LATERAL (SELECT to_timestamp(q.at_ms / 1000.0) AS at) AS asked
+FROM (SELECT *, row_number() OVER () AS number FROM json_to_recordset($1::json) AS r (id uuid, cafe_id uuid, user_id uuid, session_id uuid,
+    staff boolean, query text, persona text, model text, outcome text, cached boolean, latency_ms integer, input_tokens integer,
+    output_tokens integer, cache_read_tokens integer, cache_write_tokens integer, cost_microcents bigint, at_ms bigint)) AS q
+CROSS JOIN LATERAL (SELECT to_timestamp(q.at_ms / 1000.0) AS at, CASE WHEN q.number % 4 = 1 THEN pg_sleep(0.0005) END AS pause) AS asked
 CROSS JOIN commit
 JOIN cafe ON cafe.id = q.cafe_id
 LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_at IS NULL
