@@ -172,9 +172,11 @@ class Agent:
 
     def _given(self, found: Answer | Answered, entry: Entry) -> Asked:
         """One that was there costs nothing."""
-        shared = isinstance(found, Answer)
-        self._log.end(replace(entry, outcome="shared" if shared else "cached", cached=True))
-        answer = found if isinstance(found, Answer) else Answer.known(self._clock, found.text, Complete(found.text, True, found.sources, Usage()))
+        if isinstance(found, Answer):
+            outcome, answer = "shared", found
+        else:
+            outcome, answer = "cached", Answer.known(self._clock, found.text, Complete(found.text, True, found.sources, Usage()))
+        self._log.end(replace(entry, outcome=outcome, cached=True))
         return self._asked(entry, answer)
 
     def _start(self, key: Key, ticket: Ticket) -> Answer:
