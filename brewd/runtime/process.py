@@ -41,7 +41,8 @@ def calm_gc(new_objects: int = 50_000) -> None:
 
 
 def let_others_first(pid: int = 0) -> None:
-    """Whoever wakes up on its core need not wait until this process (0: the calling thread) has had its turn. It gets its share all the same.
+    """Whoever wakes up on its core need not wait until this process (0: the calling thread) has had its turn. It gets its share all the same, so
+    once it was kept waiting it may be chosen, and then runs until somebody wakes up: work that is long should pause as well.
 
     A process that asks for long slices is interrupted by those that did not: sched_setattr(2), `sched_runtime`, from Linux 6.12 on.
     Where there is no such thing, or no right to ask for it, nothing changes. Niceness alone does not do it: one that runs for a
