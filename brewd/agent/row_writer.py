@@ -39,6 +39,19 @@ BEGIN_S: Final = 2 * PUT_S + 1.0
 
 RETRY_S: Final = 0.5
 
+SETTLE_S: Final = BEGIN_S
+"""No write is under way for longer."""
+
+
+class _Write:
+    """One that is under way until `ended` is set."""
+
+    __slots__ = ("cafe_ids", "ended")
+
+    def __init__(self, entries: Collection[Entry]) -> None:
+        self.cafe_ids = {entry.cafe_id for entry in entries}
+        self.ended = trio.Event()
+
 
 class _Beginning:
     """`error` is there when `ended` is set."""
@@ -60,6 +73,7 @@ class RowWriter:
         self._beginnings: dict[_Beginning, None] = {}
         self._begun = trio.Event()
         self._pending: deque[Entry] = deque()
+        self._under_way: set[_Write] = set()
         self._written = 0
         self._at_once = ROWS_MAX
         self._woken = trio.Event()
@@ -107,6 +121,15 @@ class RowWriter:
         """Who asked and what, of these customers, is not written down any more. Never blocks."""
         self._pending = deque(_anonymous(entry) if entry.user_id in user_ids else entry for entry in self._pending)
 
+    async def settled(self, cafe_id: str) -> None:
+        """Return when every write of this café's questions that is under way now has ended, whatever came of it: it may have looked for its customers
+        before one of them was none any more. Raises `StoreError` after `SETTLE_S`."""
+        with trio.move_on_after(SETTLE_S):
+            for write in [write for write in self._under_way if cafe_id in write.cafe_ids]:
+                await write.ended.wait()
+            return
+        raise StoreError("what was asked is still on its way to Postgres")
+
     async def flush(self, timeout_s: float) -> None:
         """Return when what is queued now is written, or after that time."""
         until = self._written + len(self._pending)
@@ -140,7 +163,7 @@ class RowWriter:
         """Tell everybody what became of it. Where rows are refused, whoever has others gets another try."""
         error: Exception | None = StoreError("the writing was stopped")
         try:
-            await self._put(encoded(beginning.entry for beginning in batch))
+            await self._write([beginning.entry for beginning in batch])
             error = None
         except RowsRefused as refused:
             if len(batch) > 1:
@@ -160,7 +183,7 @@ class RowWriter:
         while True:
             while self._pending:
                 await self._give_way()
-                await self._write(list(islice(self._pending, self._at_once)))
+                await self._write_pending(list(islice(self._pending, self._at_once)))
                 if len(self._pending) < ROWS_MAX:
                     await self._gather()
             await self._woken.wait()
@@ -171,11 +194,11 @@ class RowWriter:
         with trio.move_on_after(GATHER_S):
             await self._hurry.wait()
 
-    async def _write(self, batch: list[Entry]) -> None:
+    async def _write_pending(self, batch: list[Entry]) -> None:
         """One batch, or a pause. What cannot be written, alone, is dropped with a line in the log."""
         put = self._put
         try:
-            await put(encoded(batch))
+            await self._write(batch)
         except StoreError as error:
             if put is not self._put:  # somebody else writes by now
                 return
@@ -191,6 +214,16 @@ class RowWriter:
         for _ in batch:
             self._pending.popleft()
         self._written += len(batch)
+
+    async def _write(self, entries: Collection[Entry]) -> None:
+        """As `rows.Put`."""
+        write = _Write(entries)
+        self._under_way.add(write)
+        try:
+            await self._put(encoded(entries))
+        finally:
+            self._under_way.discard(write)
+            write.ended.set()
 
 
 def _anonymous(entry: Entry) -> Entry:

@@ -49,7 +49,10 @@ def housekeeping(
     agent: AgentParts,
 ) -> Housekeeping:
     """`replica`: `pg` itself when there is none; `send_away` closes the sockets of a user."""
-    erasure = Erasure(pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, send_away=send_away)
+    erasure = Erasure(
+        pg=pg, redis=redis, mirror=mirror, clock=clock, ids=ids, sessions=sessions, rooms=rooms, decisions=decisions, questions=agent.log.writer,
+        send_away=send_away,
+    )  # fmt: skip
     erasure.on_patrons.append(badges.recheck)
     erasure.on_people += [agent.agent.forget, sessions.holders.forget]
     expiry = Expiry(pg=pg, clock=clock, erasure=erasure)

@@ -75,6 +75,13 @@ class Rooms(Protocol):
     def ref(self, cafe_id: str) -> CafeRef: ...
 
 
+class Questions(Protocol):
+    """Where what the agent is asked is written down (the row writer)."""
+
+    async def settled(self, cafe_id: str) -> None:
+        """Return when no write of this café that was under way is any more. Raises `StoreError`, within its own deadline."""
+
+
 class Receipt(Struct, frozen=True):
     """What was removed, or made nobody's, where: rows by table, keys by pattern. `keys` None: Redis did not answer, and it is made up for."""
 
@@ -107,7 +114,7 @@ class Erasure:
 
     def __init__(
         self, *, pg: Postgres, redis: Pipeline, mirror: Mirror, clock: Clock, ids: Ids, sessions: Sessions, rooms: Rooms, decisions: Decisions,
-        send_away: SendAway,
+        questions: Questions, send_away: SendAway,
     ) -> None:  # fmt: skip
         self._pg = pg
         self._redis = redis
@@ -117,6 +124,7 @@ class Erasure:
         self._sessions = sessions
         self._rooms = rooms
         self._decisions = decisions
+        self._questions = questions
         self._send_away = send_away
         self._of_user = _statements(pg.queries, "user")
         self._of_patron = _statements(pg.queries, "patron")
@@ -217,7 +225,7 @@ class Erasure:
                 told(cafe_id, user_ids)
 
     async def _forgotten(self, rooms: Mapping[str, c.Forget]) -> None:
-        """Return when no open room knows them, and nothing they said, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""
+        """Return when no open room knows them, and nothing they said or asked, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""
         for cafe_id, command in rooms.items():
             with trio.move_on_after(ARRIVE_S) as scope:
                 while self._rooms.is_open(cafe_id) and await self._on_the_way(cafe_id, command):
@@ -225,6 +233,7 @@ class Erasure:
             if scope.cancelled_caught:
                 raise StoreError("what somebody said is still on its way to Postgres")
             await self._decisions.settled(cafe_id)
+            await self._questions.settled(cafe_id)
 
     async def _on_the_way(self, cafe_id: str, command: c.Forget) -> int:
         try:

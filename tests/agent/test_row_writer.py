@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brewd.agent import row_writer
-from brewd.agent.row_writer import BEGIN_S, GATHER_S, ROWS_MAX, RowWriter
+from brewd.agent.row_writer import BEGIN_S, GATHER_S, ROWS_MAX, SETTLE_S, RowWriter
 from brewd.agent.rows import Entry, RowsRefused
 from brewd.errors import StoreError
 
@@ -191,3 +191,17 @@ async def test_ends_wait_for_a_store_that_is_away_and_a_wrong_one_for_nothing(wr
     store.away = False
     await writer.flush(5)
     assert (writer.pending, [ids for _, ids in store.writes]) == (0, [["a"], ["c"]])
+
+
+async def test_what_is_under_way_is_waited_for_and_not_for_ever(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
+    store.locked = "a"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin_all, writer, "a")
+        await wait_all_tasks_blocked()
+        began_s = trio.current_time()
+        await writer.settled("another")
+        assert trio.current_time() == began_s
+        with pytest.raises(StoreError, match="on its way"):
+            await writer.settled("c")
+        assert trio.current_time() - began_s == pytest.approx(SETTLE_S)
+        nursery.cancel_scope.cancel()

@@ -73,7 +73,7 @@ class NoRedis:
         return [0] * len(commands)
 
 
-class NoDecisions:
+class AllWritten:
     """Nothing waits to be written down."""
 
     async def settled(self, cafe_id: str) -> None: ...
@@ -155,7 +155,8 @@ def make_world(pg: Postgres, clock: Clock, ids: Ids) -> World:
             ids=ids,
             sessions=sessions,
             rooms=rooms,
-            decisions=NoDecisions(),
+            decisions=AllWritten(),
+            questions=AllWritten(),
             send_away=rooms.send_away,
         ),
         analytics=Analytics(pg=pg, replica=pg, clock=clock),
