@@ -167,11 +167,11 @@ async def _import_slowly() -> None:
         await trio.to_thread.run_sync(importlib.import_module, name)
 
 
-async def run(config: Config, *, ready: Ready | None = None, step: Step = step, open_client: OpenClient = open_worker) -> int:
+async def run(config: Config, *, ready: Ready | None = None, step: Step = step, open_client: OpenClient = open_worker, clock: Clock | None = None) -> int:
     """Run until told to stop; the exit status. Raises `CannotListen`, `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot.
 
     `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in. `open_client` opens
-    whoever makes the agent's calls: tests spare themselves a process.
+    whoever makes the agent's calls: tests spare themselves a process. With `clock` it is another time than it is.
     """
     configure(format=config.observe.log, level=config.observe.log_level)
     raise_file_limit()
@@ -187,7 +187,7 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step, 
             root = await stack.enter_async_context(open_supervisor("brewd"))
             root.spawn("signals", lambda: _on_signals(signals, stop), essential=True)
             bridge = await stack.enter_async_context(open_bridge())
-            clock = Clock()
+            clock = clock or Clock()
             ground = _Ground(config=config, clock=clock, ids=Ids(clock), root=root, urls=urls, open_client=open_client)
             stores = await stack.enter_async_context(open_stores(config, root, bridge, meanwhile=_import_slowly))
             stack.callback(root.stop)  # whoever uses the stores ends before them

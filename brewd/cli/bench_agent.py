@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from brewd.agent import chunks
 from brewd.cli import bench_proc, output
 from brewd.cli.bench_askers import GAP_S, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
 from brewd.cli.bench_daemon import BenchError, bench_daemon
+from brewd.cli.bench_pooled import Counts, percentile_us, ratios, together
 
 ROOM_SOCKETS: Final = 100
 RATE: Final = 100.0
@@ -35,7 +35,7 @@ CHUNKS_PER_S: Final = QUESTIONS * (1 + TEXTS * GAP_S / chunks.GAP_S) / (SPREAD_S
 
 JOIN_LIMIT_S: Final = 30.0
 _SLACK_S: Final = 60.0
-_FIGURES: Final = ("p50_us", "p99_us")
+_FIGURES: Final = {"p50_us": 0.5, "p99_us": 0.99}
 _STATES: Final = ("quiet", "again", "talk", "asked")
 _HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "AGAIN", "TALK", "ASKED", "ROOM P99 MS QUIET", "AGAIN", "TALK", "ASKED")
 
@@ -121,7 +121,8 @@ def measure(args: Any, drive: Drive) -> dict[str, Any]:
                 first = number % len(_STATES)  # it changes with every round
                 order = [*_STATES[first:], *_STATES[:first]]
                 rounds.append({state: once(state, pool) for state in order})
-                output.say(f"round {number + 1} of {args.rounds}: room p99 {_ratio(rounds[-1], 'p99_us'):.2f}")
+                p99 = ", ".join(f"{state} {rounds[-1][state]['p99_us'] / 1000:.2f}" for state in _STATES)
+                output.say(f"round {number + 1} of {args.rounds}: room p99 in ms {p99}")
     return summed_up(rounds, pinned=pinned)
 
 
@@ -136,42 +137,41 @@ def move_worker(daemon: int, cpu: int) -> None:
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
     """`first_us`: from the upstream's first words of an answer to their arrival at the socket of each asker of it.
 
-    `ratio` is the median of the rounds' own ratios, `ratio_middle` the first and the third quartile: what lies between them, half of the rounds showed.
-    `quiet` are the same of two quiet measurements of a round.
+    `all` are the percentiles of the messages of all rounds, `ratios` those of one state to another's, with what they lie between (see `bench_pooled`).
     """
     askings = [one["asked"]["asking"] for one in rounds]
     first_us = sorted(us for asking in askings for us in asking["first_us"])
     at = {name: first_us[min(int(len(first_us) * share), len(first_us) - 1)] if first_us else 0 for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+    counts: dict[str, list[Counts]] = {state: [dict(one[state]["counts"]) for one in rounds] for state in _STATES}
+    both = [together(pair) for pair in zip(counts["quiet"], counts["again"], strict=True)]
+    compared = {
+        "asked_to_quiet": (counts["asked"], both),
+        "quiet_to_quiet": (counts["again"], counts["quiet"]),
+        "asked_to_talk": (counts["asked"], counts["talk"]),
+    }
     return {
         "pinned": pinned,
         **{name: sum(asking[name] for asking in askings) for name in ("rounds", "asked", "answered", "questions", "calls")},
         "first_us": at,
         "failures": [text for asking in askings for text in asking["failures"]],
         "room": [{state: {name: one[state][name] for name in (*_FIGURES, "server_cpu_percent")} for state in _STATES} for one in rounds],
-        "median": {state: {name: statistics.median(one[state][name] for one in rounds) for name in _FIGURES} for state in _STATES},
-        "ratio": {name: statistics.median(_ratio(one, name) for one in rounds) for name in _FIGURES},
-        "ratio_middle": {name: _middle([_ratio(one, name) for one in rounds]) for name in _FIGURES},
-        "quiet": {name: statistics.median(_ratio(one, name, of="again") for one in rounds) for name in _FIGURES},
-        "quiet_middle": {name: _middle([_ratio(one, name, of="again") for one in rounds]) for name in _FIGURES},
-        "ratio_to_talk": {name: statistics.median(_ratio(one, name, "talk") for one in rounds) for name in _FIGURES},
+        "all": {state: {name: percentile_us(together(counts[state]), share) for name, share in _FIGURES.items()} for state in _STATES},
+        "ratios": {
+            name: dict(zip(_FIGURES, ratios(list(zip(of, to, strict=True)), list(_FIGURES.values())), strict=True)) for name, (of, to) in compared.items()
+        },
     }
 
 
 def table(result: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = []
-    for number, one in enumerate(result["room"], 1):
-        rows.append((number, *(f"{one[state][name] / 1000:.2f}" for name in _FIGURES for state in _STATES)))
-    rows.append(("median", *(f"{result['median'][state][name] / 1000:.2f}" for name in _FIGURES for state in _STATES)))
+    for title, one in [*enumerate(result["room"], 1), ("all", result["all"])]:
+        rows.append((title, *(f"{one[state][name] / 1000:.2f}" for name in _FIGURES for state in _STATES)))
     first = result["first_us"]
     said = output.facts(
         [
             ("asked", f"{result['asked']} times in {result['rounds']} rounds, {result['answered']} answered"),
             ("upstream calls", f"{result['calls']} for {result['questions']} different questions"),
-            ("room, asked to quiet", _both(result["ratio"])),
-            ("… half of the rounds", _half(result["ratio_middle"])),
-            ("room, quiet to quiet", _both(result["quiet"])),
-            ("… half of the rounds", _half(result["quiet_middle"])),
-            ("room, asked to talk", _both(result["ratio_to_talk"])),
+            *((f"room, {name.replace('_', ' ')}", _ratio(found)) for name, found in result["ratios"].items()),
             ("first words, upstream to socket", f"p50 {first['p50'] / 1000:.2f} ms, p99 {first['p99'] / 1000:.2f} ms, worst {first['max'] / 1000:.2f} ms"),
         ]
     )
@@ -183,20 +183,5 @@ def fine(result: dict[str, Any]) -> bool:
     return not result["failures"] and result["answered"] == result["asked"] and result["calls"] == result["questions"]
 
 
-def _both(ratio: dict[str, float]) -> str:
-    return f"p50 {ratio['p50_us']:.2f}, p99 {ratio['p99_us']:.2f} (medians of the rounds)"
-
-
-def _half(middle: dict[str, list[float]]) -> str:
-    return ", ".join(f"{name[:3]} {{:.2f}} to {{:.2f}}".format(*middle[name]) for name in _FIGURES)
-
-
-def _middle(ratios: list[float]) -> list[float]:
-    if len(ratios) < 2:
-        return ratios * 2
-    first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
-    return [first, third]
-
-
-def _ratio(one: dict[str, Any], name: str, to: str = "quiet", *, of: str = "asked") -> float:
-    return one[of][name] / one[to][name] if one[to][name] else 0.0
+def _ratio(found: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{name[:3]} {one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for name, one in found.items())

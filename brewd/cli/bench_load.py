@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NotRequired, TypedDict
 
 from brewd.cli import bench_wire as wire
 from brewd.cli.bench_fleet import Fleet, JoinError
+from brewd.cli.bench_pooled import counted
 from brewd.cli.bench_proc import cpu_s, rss_kib
 
 _COUNTER_FIRST: Final = 12_345_678
@@ -54,7 +55,8 @@ class Plan(TypedDict):
     join_limit_s: float
     cpu: int  # core to stay on; -1 = any
     beside: NotRequired[Literal["first", "last"]]
-    """Others have work on its core. It sends ahead of them, or gives way; it never waits busily; and a message arrives when the kernel has it, not when it is read."""
+    """Others have work on its core. It sends ahead of them, or gives way; it never waits busily; and a message arrives when the kernel has it, not when it is read.
+    All latencies are in the result, for several measurements to be put together."""
 
 
 class Load:
@@ -64,7 +66,8 @@ class Load:
         self._fleet = fleet
         self._outstanding = plan["outstanding"]
         self._gap_ns = 0 if self._outstanding else int(1e9 / plan["rate"])
-        self._busy_wait_ns = 0 if "beside" in plan else _BUSY_WAIT_NS
+        self._beside = "beside" in plan
+        self._busy_wait_ns = 0 if self._beside else _BUSY_WAIT_NS
         self._templates = [wire.message_template(cafe) for cafe in cafes]
         self._sample_every = _SAMPLE_EVERY_CLOSED if self._outstanding else 1
         self._latencies_us = array("L")
@@ -102,6 +105,7 @@ class Load:
             "stalled": self._stalled,
             "rss_kib": rss_kib(pid),
             **percentiles(self._latencies_us),
+            **({"counts": counted(self._latencies_us)} if self._beside else {}),
         }
 
     def _pump(self, until_ns: int, *, sending: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from brewd.agent.calls import Opening
 from brewd.agent.remote import open_worker
-from brewd.cli import bench_agent, bench_askers, bench_load
+from brewd.cli import bench_agent, bench_askers, bench_load, bench_pooled
 from brewd.cli.bench_askers import Asker, Asking, open_all
 from brewd.cli.bench_daemon import BenchError, config_text
 from brewd.cli.bench_upstream import Script, Upstream, open_upstream
@@ -117,27 +118,50 @@ def test_askers_give_way_as_far_as_the_kernel_lets_them(before: str, policy: int
     assert done.stdout.split() == [str(policy), str(min(19, os.nice(0) + nicer * bench_load.NICE))], done.stderr
 
 
-def measured(p99_us: int) -> dict[str, Any]:
-    return {"p50_us": 1000, "p99_us": p99_us, "server_cpu_percent": 20.0}
+def measured(*latencies_us: int) -> dict[str, Any]:
+    """A hundred messages: the last latencies are of one each, the first of all others."""
+    first, *others = latencies_us
+    counts = bench_pooled.counted([first] * (100 - len(others)) + others)
+    return {"p50_us": first, "p99_us": latencies_us[-1], "server_cpu_percent": 20.0, "counts": counts}
 
 
 def test_what_was_found_is_summed_up() -> None:
     asking = {"rounds": 1, "asked": 40, "answered": 40, "questions": 20, "calls": 20, "first_us": [2000, 1000], "failures": []}
-    asked = [{**measured(p99), "asking": asking} for p99 in (2200, 2000, 9000)]
-    rounds = [{"quiet": measured(2000), "again": measured(1800), "talk": measured(4400), "asked": one} for one in asked]
+    asked = [{**measured(1000, p99, p99), "asking": asking} for p99 in (2200, 2200, 9000)]
+    rounds = [{"quiet": measured(1000, 2000, 2000), "again": measured(1000, 1800, 2000), "talk": measured(2000, 4400, 4400), "asked": one} for one in asked]
     result = bench_agent.summed_up(rounds, pinned=True)
-    assert (result["calls"], result["ratio"], result["first_us"]) == (60, {"p50_us": 1.0, "p99_us": 1.1}, {"p50": 2000, "p99": 2000, "max": 2000})
-    assert result["ratio_middle"] == {"p50_us": [1.0, 1.0], "p99_us": [1.05, 2.8]}
-    assert (result["quiet"]["p99_us"], result["quiet_middle"]["p99_us"]) == (0.9, [0.9, 0.9])
-    assert bench_agent.summed_up(rounds[:1], pinned=True)["ratio_middle"]["p99_us"] == [1.1, 1.1]
+    assert (result["calls"], result["first_us"]) == (60, {"p50": 2000, "p99": 2000, "max": 2000})
+    assert {state: one["p99_us"] for state, one in result["all"].items()} == {"quiet": 2000, "again": 2000, "talk": 4400, "asked": 2200}
+    assert result["ratios"]["asked_to_quiet"] == {
+        "p50_us": {"ratio": 1.0, "low": 1.0, "high": 1.0}, "p99_us": {"ratio": 1.1, "low": 1.1, "high": 4.5},
+    }  # fmt: skip
+    assert result["ratios"]["quiet_to_quiet"]["p99_us"] == {"ratio": 1.0, "low": 1.0, "high": 1.0}
+    assert result["ratios"]["asked_to_talk"]["p50_us"]["ratio"] == 0.5
     assert bench_agent.fine(result)
     assert not bench_agent.fine(result | {"calls": 61})
     assert not bench_agent.fine(result | {"failures": ["no"]})
     text = bench_agent.table(result)
     assert "60 for 60 different questions" in text
-    assert "p50 1.00, p99 1.10" in text
-    assert "p50 1.00 to 1.00, p99 1.05 to 2.80" in text
-    assert "p50 1.00, p99 0.90" in text
-    assert "p50 1.00 to 1.00, p99 0.90 to 0.90" in text
-    assert "p50 1.00, p99 0.50" in text
-    assert text.splitlines()[-1].split() == ["median", "1.00", "1.00", "1.00", "1.00", "2.00", "1.80", "4.40", "2.20"]
+    assert "p50 1.00 (1.00 to 1.00), p99 1.10 (1.10 to 4.50)" in text
+    assert text.splitlines()[-1].split() == ["all", "1.00", "1.00", "2.00", "1.00", "2.00", "2.00", "4.40", "2.20"]
+
+
+def test_latencies_are_put_together() -> None:
+    first, second = dict(bench_pooled.counted([5, 19, 10, 2500])), dict(bench_pooled.counted([12, 2509]))
+    assert bench_pooled.together([first, second]) == {0: 1, 1: 3, 250: 2}
+    assert [bench_pooled.percentile_us(first, share) for share in (0.0, 0.5, 0.99)] == [0, 10, 2500]
+    assert bench_pooled.percentile_us({}, 0.99) == 0
+    assert bench_pooled.ratios([({1: 1}, {})], [0.5]) == [{"ratio": 0.0, "low": 0.0, "high": 0.0}]
+
+
+def test_what_a_ratio_lies_between_holds_the_true_one_in_most_runs() -> None:
+    chance, held = random.Random(7), 0
+
+    def some() -> dict[int, int]:
+        return dict(bench_pooled.counted(int(chance.gammavariate(4, 25)) for _ in range(200)))
+
+    for _ in range(25):
+        (found,) = bench_pooled.ratios([(some(), some()) for _ in range(8)], [0.9])
+        held += found["low"] <= 1 <= found["high"]
+        assert found["high"] - found["low"] < 0.25
+    assert held >= 20

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,8 +22,13 @@ from brewd.config_spam import Spam
 from brewd.daemon import Parts, run
 from brewd.people.records import Cafe, Role
 from brewd.people.users import NewUser
+from brewd.runtime.clock import Clock
 from tests.agent.table import open_near
 from tests.edge.ws.wire import WAIT_S, Raw, Response, Wire, upgrade
+
+_QUARTER_S: Final = 900
+_AHEAD_S: Final = _QUARTER_S if time.time() % 3600 > 3 * _QUARTER_S else 0
+"""By how much the house's clock is: no full hour, at which jobs remove what is over, comes while tests run. Redis goes by the machine's."""
 
 _FREE = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
 
@@ -152,7 +158,8 @@ async def open_house(config: cfg.Config, *, open_client: OpenClient = open_near)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: run(config, ready=is_ready, open_client=open_client))
+            clock = Clock(int((time.time() + _AHEAD_S) * 1000))
+            nursery.start_soon(lambda: run(config, ready=is_ready, open_client=open_client, clock=clock))
             with trio.fail_after(20):
                 await ready.wait()
             house = House(found[0])

@@ -14,6 +14,7 @@ import trio
 from msgspec.structs import replace
 
 from brewd import config as cfg
+from brewd.agent import calling
 from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.remote import WorkerProcess, open_worker
 from brewd.config import Config
@@ -32,6 +33,26 @@ STOPPED_S = 1.0 * PATIENCE
 
 CUT_S = 2.5
 """Sooner than a socket that does not answer a goodbye is cut."""
+
+
+class Workers:
+    """Real ones, in the order in which they were started."""
+
+    def __init__(self) -> None:
+        self.started: list[WorkerProcess] = []
+
+    @asynccontextmanager
+    async def open(self, opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
+        async with open_worker(opening, give_way) as worker:
+            self.started.append(worker)
+            yield worker
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    """A busy machine takes long to start one."""
+    monkeypatch.setattr(calling, "OPENING_S", WAIT_S)
+    return Workers()
 
 
 @pytest.fixture
@@ -291,9 +312,10 @@ async def test_a_wrong_key_shows_in_health_and_is_one_line_in_the_log(config: Co
     assert "refuses the API key" in logged[0]
 
 
-async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_what_makes_the_calls_is_killed_it_is_started_again(
+    config: Config, upstream: Upstream, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the real worker. Who was waiting is told, who asks meanwhile is answered, and no call is forgotten."""
-    workers: list[WorkerProcess] = []
     put, puts = WorkerProcess.put, list[tuple[WorkerProcess, bytes]]()
 
     async def noting(worker: WorkerProcess, rows: bytes) -> None:
@@ -302,21 +324,15 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: C
 
     monkeypatch.setattr(WorkerProcess, "put", noting)
 
-    @asynccontextmanager
-    async def noted(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
-        async with open_worker(opening, give_way) as worker:
-            workers.append(worker)
-            yield worker
-
     upstream.script = HELD
-    async with open_house(config, open_client=noted) as house:
+    async with open_house(config, open_client=workers.open) as house:
         cafe = await house.cafe()
         ann = await house.guest(cafe)
         wire = await connect(house, ann)
         query_id = await ask(wire, ann)
         upstream.let()
         await wire.heard("query:chunk")
-        os.kill(workers[0].pid, signal.SIGKILL)
+        os.kill(workers.started[0].pid, signal.SIGKILL)
         text, error = await failed(wire, query_id)
         assert (text, error["code"], error["partial"]) == ("", "agent_unavailable", True)
         health = (await house.api("GET", "/api/health")).json
@@ -327,15 +343,14 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(config: C
         await house.enter(ann)
         summary = await house.parts.agent.log.summary(cafe.id)
         assert (summary.queries_today, summary.cached_today) == (2, 0)
-    assert len(workers) == 2
-    assert [worker for worker, rows in puts if b'"started"' in rows] == workers  # each has written down its call
+    assert len(workers.started) == 2
+    assert [worker for worker, rows in puts if b'"started"' in rows] == workers.started  # each has written down its call
 
 
 async def test_who_asks_while_what_makes_the_calls_dies_hears_that_the_agent_is_away_and_not_the_store(
-    config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    config: Config, upstream: Upstream, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was to write the call down; the store is well."""
-    workers: list[WorkerProcess] = []
     put, beginning = WorkerProcess.put, trio.Event()
 
     async def noting(worker: WorkerProcess, rows: bytes) -> None:
@@ -345,17 +360,11 @@ async def test_who_asks_while_what_makes_the_calls_dies_hears_that_the_agent_is_
 
     monkeypatch.setattr(WorkerProcess, "put", noting)
 
-    @asynccontextmanager
-    async def noted(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
-        async with open_worker(opening, give_way) as worker:
-            workers.append(worker)
-            yield worker
-
-    async with open_house(config, open_client=noted) as house:
+    async with open_house(config, open_client=workers.open) as house:
         ann = await house.guest(await house.cafe())
         wire = await connect(house, ann)
         await completed(wire, await ask(wire, ann, "Are you there?"))
-        os.kill(workers[0].pid, signal.SIGSTOP)
+        os.kill(workers.started[0].pid, signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
 
             async def refused() -> None:
@@ -366,7 +375,7 @@ async def test_who_asks_while_what_makes_the_calls_dies_hears_that_the_agent_is_
             nursery.start_soon(refused)
             with trio.fail_after(WAIT_S):
                 await beginning.wait()
-            os.kill(workers[0].pid, signal.SIGKILL)
+            os.kill(workers.started[0].pid, signal.SIGKILL)
 
 
 async def test_a_question_waits_while_a_message_is_under_way_and_no_message_waits_for_one(
