@@ -2,7 +2,8 @@
 
 Owns a bounded queue of decisions. Takes them from every room without making it wait and writes what gathered to Postgres in one
 statement a kind; tries again for as long as Postgres is away. Each has an id, so that writing it twice is writing it once. A
-decision holds in memory from the moment it was made, and a room that opens waits until its own are written (`settled`).
+decision holds in memory from the moment it was made, and a room that opens waits until its own are written (`settled`). What was
+charged may wait a little for more of it, since the rooms' own commits feel each write; what was done to somebody does not.
 
 A batch that Postgres does not understand is written one by one, and the decision at fault is dropped with a line in the log: it
 would crash `run` for ever. On a crash everything else stays queued.
@@ -30,6 +31,9 @@ PENDING_MAX = 20_000
 """Decisions waiting for Postgres. With more, the newest are only in the log: better than to stop deciding."""
 
 BATCH_MAX = 500
+GATHER_S = 0.25
+"""From one write to the next, unless somebody was moderated. What is charged alone does not wait."""
+
 RETRY_S = 0.5
 WRITE_S = 2.0
 SETTLE_S = 2.0
@@ -60,6 +64,7 @@ class Ledger:
         self._pending: deque[_Noted] = deque()
         self._at_once = BATCH_MAX
         self._woken = trio.Event()
+        self._hurry = trio.Event()
         self._written = trio.Event()
         self._in_ms = ("", 0)
 
@@ -74,11 +79,16 @@ class Ledger:
             return
         if isinstance(kept, Record):
             log.info(kept.action, cafe=cafe_id, user=kept.user_id, name=kept.username, rule=kept.rule, reason=kept.reason, by=kept.by_name)
+            self.hurry()
         if len(self._pending) >= self._pending_max:
             log.error("not_kept", cafe=cafe_id, decision=repr(kept), hint="Postgres does not take what is decided; see health")
             return
         self._pending.append(_Noted(self._id(), cafe_id, kept))
         self._woken.set()
+
+    def hurry(self) -> None:
+        """Write what waits now. Never blocks."""
+        self._hurry.set()
 
     def _id(self) -> str:
         """Greater than the one before: what was decided in one millisecond is read back in its order (a counter after RFC 9562, section 6.2)."""
@@ -91,6 +101,7 @@ class Ledger:
         """Return when what was noted of this café (None: of all) is written. Raises `StoreError` after `SETTLE_S`."""
         with trio.move_on_after(SETTLE_S):
             while any(cafe_id in (None, noted.cafe_id) for noted in self._pending):
+                self.hurry()
                 await self._written.wait()
             return
         raise StoreError("what was decided before is not written yet")
@@ -98,7 +109,11 @@ class Ledger:
     async def run(self) -> NoReturn:
         while True:
             while self._pending:
+                self._hurry = trio.Event()
                 await self._write(list(islice(self._pending, self._at_once)))
+                if len(self._pending) < self._at_once == BATCH_MAX:
+                    with trio.move_on_after(GATHER_S):
+                        await self._hurry.wait()
             self._at_once = BATCH_MAX
             await self._woken.wait()
             self._woken = trio.Event()

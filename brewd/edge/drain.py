@@ -54,6 +54,7 @@ async def drain(
     with trio.move_on_at(max(until_s - FAREWELL_S - STOP_S, until_s - within_s / 2)):
         await end_agent()
         while quota.used or len(ledger):
+            ledger.hurry()
             await trio.sleep(0.01)
         await mirror.flush()
     for connection in sockets.all():

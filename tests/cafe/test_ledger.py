@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brewd.cafe.effects import Record, Used
-from brewd.cafe.ledger import BATCH_MAX, Ledger
+from brewd.cafe.ledger import BATCH_MAX, GATHER_S, Ledger
 from brewd.errors import StoreError
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
@@ -143,3 +143,23 @@ async def test_whoever_waits_for_one_cafe_does_not_wait_for_the_others(ids: Ids,
     with pytest.raises(StoreError):
         await ledger.settled(CAFE)
     assert trio.current_time() == 2.0
+
+
+async def test_what_was_charged_gathers_and_what_was_done_to_somebody_does_not_wait(ids: Ids, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    pg = Away()
+    ledger = Ledger(pg=pg, ids=ids)
+    nursery.start_soon(ledger.run)
+    for wait_s in (0.1, 0.1, 0.01):
+        ledger.note(CAFE, Used("agent", ANN, STAY, 1))
+        await trio.sleep(wait_s)
+    assert pg.sizes == [1]
+    ledger.note(CAFE, block(2))
+    await wait_all_tasks_blocked()
+    assert pg.sizes == [1, 1, 2]  # a statement a kind
+    ledger.note(CAFE, Used("agent", ANN, STAY, 3))
+    before_s = trio.current_time()
+    await ledger.settled(CAFE)
+    assert trio.current_time() == before_s
+    ledger.note(CAFE, Used("agent", ANN, STAY, 4))
+    await trio.sleep(GATHER_S + 0.01)
+    assert pg.sizes == [1, 1, 2, 1, 1]
