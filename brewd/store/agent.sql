@@ -36,6 +36,8 @@ LIMIT $4
 -- Of one whose time was ended nothing is written any more: whoever erases them may have looked here already.
 -- It pauses for a moment at the first row and every fourth after it: a core that is shared is left only by who waits for something, and a
 -- room's commit would wait for the whole of this.
+-- Customers are looked up one by one, by id and nothing else: else everybody who is there is read for a few rows, wherever Postgres guesses
+-- that they are few (OFFSET 0 keeps it from that).
 -- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
 -- which was theirs too, are forgotten.
 WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
@@ -44,13 +46,14 @@ INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, mod
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,
     q.persona, q.model, q.outcome, q.cached, q.latency_ms, q.input_tokens, q.output_tokens, q.cache_read_tokens, q.cache_write_tokens,
     q.cost_microcents, asked.at, coalesce(c.expires_at, asked.at + interval '1 day')
-FROM (SELECT *, row_number() OVER () AS number FROM json_to_recordset($1::json) AS r (id uuid, cafe_id uuid, user_id uuid, session_id uuid,
-    staff boolean, query text, persona text, model text, outcome text, cached boolean, latency_ms integer, input_tokens integer,
-    output_tokens integer, cache_read_tokens integer, cache_write_tokens integer, cost_microcents bigint, at_ms bigint)) AS q
-CROSS JOIN LATERAL (SELECT to_timestamp(q.at_ms / 1000.0) AS at, CASE WHEN q.number % 4 = 1 THEN pg_sleep(0.0005) END AS pause) AS asked
+FROM ROWS FROM (json_to_recordset($1::json) AS (id uuid, cafe_id uuid, user_id uuid, session_id uuid, staff boolean, query text, persona text,
+    model text, outcome text, cached boolean, latency_ms integer, input_tokens integer, output_tokens integer, cache_read_tokens integer,
+    cache_write_tokens integer, cost_microcents bigint, at_ms bigint)) WITH ORDINALITY AS q
+CROSS JOIN LATERAL (SELECT to_timestamp(q.at_ms / 1000.0) AS at, CASE WHEN q.ordinality % 4 = 1 THEN pg_sleep(0.0005) END AS pause) AS asked
 CROSS JOIN commit
-JOIN cafe ON cafe.id = q.cafe_id
-LEFT JOIN customer c ON c.id = q.user_id AND c.cafe_id = q.cafe_id AND c.ended_at IS NULL
+CROSS JOIN LATERAL (SELECT FROM cafe WHERE id = q.cafe_id OFFSET 0) AS known
+LEFT JOIN LATERAL (SELECT id, cafe_id, expires_at, ended_at FROM customer WHERE id = q.user_id OFFSET 0) AS c
+    ON c.cafe_id = q.cafe_id AND c.ended_at IS NULL
 ON CONFLICT (id) DO UPDATE SET
     outcome = EXCLUDED.outcome, latency_ms = EXCLUDED.latency_ms, input_tokens = EXCLUDED.input_tokens, output_tokens = EXCLUDED.output_tokens,
     cache_read_tokens = EXCLUDED.cache_read_tokens, cache_write_tokens = EXCLUDED.cache_write_tokens, cost_microcents = EXCLUDED.cost_microcents

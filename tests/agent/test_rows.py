@@ -10,6 +10,7 @@ import pytest
 
 from brewd.agent.row_writer import ROWS_MAX
 from brewd.agent.rows import Entry, encoded
+from brewd.runtime.clock import as_datetime
 from tests.agent.table import Table
 
 
@@ -19,16 +20,17 @@ def paused(pid: int) -> int:
     return int(line.split()[1])
 
 
+def question(table: Table, cafe_id: str, user_id: str | None) -> Entry:
+    return Entry(
+        id=table.ids.uuid7(), cafe_id=cafe_id, user_id=user_id, session_id=None, staff=user_id is None, query="what is good here?",
+        persona="bartender", model="claude-sonnet-5-5", at_ms=table.clock.now_ms(),
+    )  # fmt: skip
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="how often a process pauses is read from /proc")
 async def test_a_write_leaves_its_core_again_and_again(table: Table) -> None:
     cafe, sql = await table.cafe(), table.pg.queries["agent_query_put"]
-    rows = encoded(
-        Entry(
-            id=table.ids.uuid7(), cafe_id=cafe.id, user_id=None, session_id=None, staff=True, query="what is good here?",
-            persona="bartender", model="claude-sonnet-5-5", at_ms=table.clock.now_ms(),
-        )
-        for _ in range(ROWS_MAX)
-    )  # fmt: skip
+    rows = encoded(question(table, cafe.id, None) for _ in range(ROWS_MAX))
 
     async def write(connection: Any) -> int:
         pid = await connection.fetchval("SELECT pg_backend_pid()")
@@ -39,3 +41,24 @@ async def test_a_write_leaves_its_core_again_and_again(table: Table) -> None:
     pauses: int = await table.pg._bridge.call(table.pg._pool.use, write, 5.0, False)
     assert pauses >= ROWS_MAX // 4 + 1
     assert len(await table.logged("outcome")) == ROWS_MAX
+
+
+async def test_a_write_looks_for_its_customers_and_for_nobody_else(table: Table) -> None:
+    """Also where Postgres knows nothing of the table: it has not looked since a café filled up."""
+    cafe, now_ms = await table.cafe(), table.clock.now_ms()
+    await table.pg.execute(
+        "customer_add_many", cafe.id, [table.ids.uuid7() for _ in range(500)], [f"Guest{n}" for n in range(500)], as_datetime(now_ms),
+        as_datetime(now_ms + 3_600_000),
+    )  # fmt: skip
+    rows = encoded([question(table, cafe.id, (await table.guest(cafe)).user_id)]).decode()
+
+    async def explained(connection: Any) -> str:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute("PREPARE put (text) AS " + table.pg.queries["agent_query_put"].replace("$1::json", "$1::text::json"))
+        lines = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE put ('{rows}')")
+        return "\n".join(line[0] for line in lines)
+
+    plan = await table.pg._bridge.call(table.pg._pool.use, explained, 5.0, True)
+    assert "Index Scan using customer_pkey" in plan
+    assert "customer_username_key" not in plan
+    assert "Seq Scan on customer" not in plan
