@@ -31,7 +31,7 @@ ROWS_MAX: Final = 25
 GATHER_S: Final = 1.0
 """What ends within this time is written together."""
 
-BEGIN_GAP_S: Final = 0.1
+BEGIN_GAP_S: Final = 0.2
 """From one write of beginnings to the next, so that more gathers. A question that comes alone does not wait."""
 
 BEGIN_S: Final = 2 * PUT_S + 1.0
