@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from brewd import config as cfg
 from brewd.agent import calling
+from brewd.agent.agent import Agent
 from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.remote import WorkerProcess, open_worker
 from brewd.config import Config
@@ -310,6 +311,24 @@ async def test_a_wrong_key_shows_in_health_and_is_one_line_in_the_log(config: Co
     logged = [line for line in capsys.readouterr().err.splitlines() if '"level":"error"' in line]
     assert len(logged) == 1
     assert "refuses the API key" in logged[0]
+
+
+@pytest.mark.parametrize("where", ["look", "ask"])
+async def test_a_bug_is_one_error_with_a_number_and_the_next_question_is_answered(
+    config: Config, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug, and somebody's words")
+
+    async with open_house(config) as house:
+        ann = await house.guest(await house.cafe())
+        wire = await connect(house, ann)
+        with monkeypatch.context() as patch:
+            patch.setattr(Agent, where, broken)
+            error = await wire.refused("query:stream", {"cafeId": ann.cafe_id, "query": "Is it open?"})
+        assert (error["code"], "a bug" in str(error)) == ("internal", False)
+        assert await completed(wire, await ask(wire, ann, "Is it open?")) == SAID
+    assert error["incident"] in capsys.readouterr().err
 
 
 async def test_when_what_makes_the_calls_is_killed_it_is_started_again(
