@@ -171,7 +171,7 @@ async def run(config: Config, *, ready: Ready | None = None, step: Step = step, 
     """Run until told to stop; the exit status. Raises `CannotListen`, `PortInUse`, `EmbeddedError`, `MigrationError`, `KeyFileError` or `OSError` when it cannot.
 
     `ready` is called once everything serves. `step` is what rooms step with: tests put a broken one in. `open_client` opens
-    whoever makes the agent's calls: tests spare themselves a process. With `clock` it is another time than it is.
+    whoever makes the agent's calls: tests spare themselves a process. `clock`: tests give one of another time.
     """
     configure(format=config.observe.log, level=config.observe.log_level)
     raise_file_limit()

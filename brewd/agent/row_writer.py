@@ -40,7 +40,7 @@ BEGIN_S: Final = 2 * PUT_S + 1.0
 RETRY_S: Final = 0.5
 
 SETTLE_S: Final = BEGIN_S
-"""No write is under way for longer."""
+"""No write is under way for longer: the worker is given up before."""
 
 
 class _Write:
@@ -122,8 +122,8 @@ class RowWriter:
         self._pending = deque(_anonymous(entry) if entry.user_id in user_ids else entry for entry in self._pending)
 
     async def settled(self, cafe_id: str) -> None:
-        """Return when every write of this café's questions that is under way now has ended, whatever came of it: it may have looked for its customers
-        before one of them was none any more. Raises `StoreError` after `SETTLE_S`."""
+        """Return when every write of this café's questions that is under way now has ended: it may have looked for its customers before one of
+        them was none any more. One that was given up has ended, whatever Postgres makes of it. Raises `StoreError` after `SETTLE_S`."""
         with trio.move_on_after(SETTLE_S):
             for write in [write for write in self._under_way if cafe_id in write.cafe_ids]:
                 await write.ended.wait()

@@ -32,7 +32,8 @@ PENDING_MAX = 20_000
 
 BATCH_MAX = 500
 GATHER_S = 0.25
-"""From one write to the next, unless somebody was moderated. What is charged alone does not wait."""
+"""From one write to the next, unless somebody was moderated or somebody waits for it (`hurry`). What is charged alone does not wait. So much
+of it a crash, or a room that opens in another process, may miss."""
 
 RETRY_S = 0.5
 WRITE_S = 2.0
@@ -110,16 +111,16 @@ class Ledger:
         while True:
             while self._pending:
                 self._hurry = trio.Event()
-                await self._write(list(islice(self._pending, self._at_once)))
-                if len(self._pending) < self._at_once == BATCH_MAX:
+                written = await self._write(list(islice(self._pending, self._at_once)))
+                if written and self._at_once == BATCH_MAX and len(self._pending) < BATCH_MAX:
                     with trio.move_on_after(GATHER_S):
                         await self._hurry.wait()
             self._at_once = BATCH_MAX
             await self._woken.wait()
             self._woken = trio.Event()
 
-    async def _write(self, batch: list[_Noted]) -> None:
-        """One batch, or a pause. Raises what the driver makes of a decision that cannot be written, which is then no longer queued."""
+    async def _write(self, batch: list[_Noted]) -> bool:
+        """True when the batch is written. Else a pause. Raises what the driver makes of a decision that cannot be written, which is then no longer queued."""
         try:
             for name, rows in _statements(batch):
                 await self._pg.fetch(name, *map(list, zip(*rows, strict=True)), timeout_s=WRITE_S)
@@ -129,15 +130,16 @@ class Ledger:
         except StoreError as error:
             log.warning("waiting_for_postgres", pending=len(self._pending), error=str(error))
             await trio.sleep(RETRY_S)
-            return
+            return False
         except Exception as error:
             if len(batch) > 1:
                 self._at_once = 1
-                return
+                return False
             log.error("not_kept", cafe=batch[0].cafe_id, decision=repr(batch[0].kept), error=repr(error))
             self._done(1)
             raise
         self._done(len(batch))
+        return True
 
     def _done(self, count: int) -> None:
         for _ in range(count):

@@ -138,6 +138,7 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
     """`first_us`: from the upstream's first words of an answer to their arrival at the socket of each asker of it.
 
     `all` are the percentiles of the messages of all rounds, `ratios` those of one state to another's, with what they lie between (see `bench_pooled`).
+    What was asked is compared to both quiet measurements together, and the second of these to the first.
     """
     askings = [one["asked"]["asking"] for one in rounds]
     first_us = sorted(us for asking in askings for us in asking["first_us"])
@@ -171,7 +172,7 @@ def table(result: dict[str, Any]) -> str:
         [
             ("asked", f"{result['asked']} times in {result['rounds']} rounds, {result['answered']} answered"),
             ("upstream calls", f"{result['calls']} for {result['questions']} different questions"),
-            *((f"room, {name.replace('_', ' ')}", _ratio(found)) for name, found in result["ratios"].items()),
+            *((f"room, {name.replace('_', ' ')}", _ratio(found, sure=len(result["room"]) > 1)) for name, found in result["ratios"].items()),
             ("first words, upstream to socket", f"p50 {first['p50'] / 1000:.2f} ms, p99 {first['p99'] / 1000:.2f} ms, worst {first['max'] / 1000:.2f} ms"),
         ]
     )
@@ -183,5 +184,6 @@ def fine(result: dict[str, Any]) -> bool:
     return not result["failures"] and result["answered"] == result["asked"] and result["calls"] == result["questions"]
 
 
-def _ratio(found: dict[str, dict[str, float]]) -> str:
-    return ", ".join(f"{name[:3]} {one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for name, one in found.items())
+def _ratio(found: dict[str, dict[str, float]], *, sure: bool) -> str:
+    """A single round says nothing of the next one."""
+    return ", ".join(f"{name[:3]} {one['ratio']:.2f}" + (f" ({one['low']:.2f} to {one['high']:.2f})" if sure else "") for name, one in found.items())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 STEP_US: Final = 10
-DRAWS: Final = 500
+DRAWS: Final = 400
 SURE: Final = 0.95
 
 Counts = Mapping[int, int]
@@ -33,7 +33,8 @@ def together(measured: Iterable[Counts]) -> Counts:
 
 def percentile_us(counts: Counts, share: float) -> int:
     """The latency that `share` of them were below, to a step. 0 when there are none."""
-    rank = int(sum(counts.values()) * share)
+    total = sum(counts.values())
+    rank = min(int(total * share), total - 1)
     for step in sorted(counts):
         rank -= counts[step]
         if rank < 0:

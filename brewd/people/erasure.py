@@ -225,7 +225,10 @@ class Erasure:
                 told(cafe_id, user_ids)
 
     async def _forgotten(self, rooms: Mapping[str, c.Forget]) -> None:
-        """Return when no open room knows them, and nothing they said or asked, or that was decided about them, is on its way any more. Raises `StoreError` when that takes too long."""
+        """Return when no open room knows them, and nothing they said or asked, or that was decided about them, is on its way any more.
+
+        Raises `StoreError` when that takes too long.
+        """
         for cafe_id, command in rooms.items():
             with trio.move_on_after(ARRIVE_S) as scope:
                 while self._rooms.is_open(cafe_id) and await self._on_the_way(cafe_id, command):

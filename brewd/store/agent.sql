@@ -39,8 +39,9 @@ LIMIT $4
 -- Customers are looked up one by one, by id and nothing else: else everybody who is there is read for a few rows, wherever Postgres guesses
 -- that they are few (OFFSET 0 keeps it from that).
 -- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, calls of its last moment,
--- which was theirs too, are forgotten.
-WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+-- which was theirs too, are forgotten. Nor does it wait for a café that is locked for longer than whoever ordered it waits for it: it would
+-- write then who was a customer before.
+WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1500ms', true))
 INSERT INTO agent_queries (id, cafe_id, user_id, session_id, query, persona, model, outcome, cached, latency_ms,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents, at, expires_at)
 SELECT q.id, q.cafe_id, c.id, CASE WHEN c.id IS NOT NULL THEN q.session_id END, CASE WHEN c.id IS NOT NULL OR q.staff THEN q.query END,

@@ -53,9 +53,10 @@ async def test_a_write_looks_for_its_customers_and_for_nobody_else(table: Table)
     rows = encoded([question(table, cafe.id, (await table.guest(cafe)).user_id)]).decode()
 
     async def explained(connection: Any) -> str:
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         await connection.execute("PREPARE put (text) AS " + table.pg.queries["agent_query_put"].replace("$1::json", "$1::text::json"))
         lines = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE put ('{rows}')")
+        await connection.execute("DEALLOCATE put")
         return "\n".join(line[0] for line in lines)
 
     plan = await table.pg._bridge.call(table.pg._pool.use, explained, 5.0, True)

@@ -214,15 +214,17 @@ def rows(table: Table, cafe: Cafe, *ids: str, query: str = "what is good?", outc
     return encoded(entries)
 
 
+WRITERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query <> '' AND starts_with($1, query)"
+"""Whose last statement this is, as much of it as Postgres keeps."""
+
+
 async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> None:
     cafe, id_ = await table.cafe(), table.ids.uuid7()
     async with opened(upstream, place=table.pg.place) as worker:
         await worker.put(rows(table, cafe, id_, query='„é" \\ \n'))
         found = await table.row("SELECT query, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microcents FROM agent_queries")
         assert [tuple(row) for row in found] == [('„é" \\ \n', 11, 22, 33, 44, 55)]
-        assert await table.row(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'"
-        )  # not by us
+        assert await table.row(WRITERS, table.pg.queries["agent_query_put"])  # not by us
     assert not runs(worker.pid)
 
 
@@ -233,9 +235,7 @@ async def test_it_lets_others_first_and_so_does_our_own_postgres_where_it_works_
     for ours in (True, False):
         async with opened(upstream, place=replace(table.pg.place, ours=ours)) as worker:
             await worker.put(rows(table, cafe, table.ids.uuid7()))
-            (theirs,) = await table.row(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%INTO agent_queries%'"
-            )
+            (theirs,) = await table.row(WRITERS, table.pg.queries["agent_query_put"])
             assert lets_others_first(worker.pid)
             assert lets_others_first(theirs["pid"]) if ours else slice_ns(theirs["pid"]) != SLICE_NS
     (own,) = await table.row("SELECT pg_backend_pid() AS pid")

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brewd.cafe.effects import Record, Used
-from brewd.cafe.ledger import BATCH_MAX, GATHER_S, Ledger
+from brewd.cafe.ledger import BATCH_MAX, GATHER_S, RETRY_S, Ledger
 from brewd.errors import StoreError
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
@@ -163,3 +163,13 @@ async def test_what_was_charged_gathers_and_what_was_done_to_somebody_does_not_w
     ledger.note(CAFE, Used("agent", ANN, STAY, 4))
     await trio.sleep(GATHER_S + 0.01)
     assert pg.sizes == [1, 1, 2, 1, 1]
+
+
+async def test_what_could_not_be_written_is_tried_again_without_gathering(ids: Ids, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    pg = Away()
+    pg.down = True
+    ledger = Ledger(pg=pg, ids=ids)
+    nursery.start_soon(ledger.run)
+    ledger.note(CAFE, block(1))
+    await trio.sleep(2.5 * RETRY_S)
+    assert len(pg.sizes) == 3

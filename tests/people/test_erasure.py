@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
-from functools import partial
 from typing import Any
 
 import pytest
-import trio
 from trio.testing import MockClock
 
-from brewd.agent.row_writer import RowWriter
-from brewd.agent.rows import Entry, put_rows
 from brewd.cafe import commands as c
 from brewd.cafe.effects import Record, Seen, Used
 from brewd.cafe.ledger import Ledger
@@ -55,28 +50,11 @@ def flaky(redis: Redis) -> Flaky:
     return Flaky(redis)
 
 
-class Watched(RowWriter):
-    """Tells when somebody waits for what it has under way."""
-
-    def __init__(self, pg: Postgres) -> None:
-        super().__init__(put=partial(put_rows, pg), give_way=trio.lowlevel.checkpoint)
-        self.waited_for = trio.Event()
-
-    async def settled(self, cafe_id: str) -> None:
-        self.waited_for.set()
-        await super().settled(cafe_id)
-
-
 @pytest.fixture
-def questions(world: World) -> Watched:
-    return Watched(world.pg)
-
-
-@pytest.fixture
-def erasure(world: World, flaky: Flaky, questions: Watched) -> Erasure:
+def erasure(world: World, flaky: Flaky) -> Erasure:
     return Erasure(
         pg=world.pg, redis=flaky, mirror=Mirror(redis=flaky, name="x"), clock=world.clock, ids=world.ids, sessions=world.sessions, rooms=world.rooms,
-        decisions=AllWritten(), questions=questions, send_away=world.rooms.send_away,
+        decisions=AllWritten(), questions=AllWritten(), send_away=world.rooms.send_away,
     )  # fmt: skip
 
 
@@ -407,46 +385,3 @@ async def test_an_open_room_is_asked_until_nothing_of_theirs_is_on_its_way(world
     assert len(asked) == 3
     ((cafe_id, told),) = world.rooms.orders
     assert (cafe_id, told) == (cafe.id, asked[0])
-
-
-async def test_a_question_that_is_just_being_written_is_nobodys_either(world: World, erasure: Erasure, questions: Watched) -> None:
-    cafe = await world.cafe()
-    ann = await world.join(cafe)
-    question = Entry(
-        id=world.ids.uuid7(), cafe_id=cafe.id, user_id=ann.user.id, session_id=world.ids.uuid7(), staff=False, query="who likes tea?",
-        persona="bartender", model="m", at_ms=world.clock.now_ms(), outcome="answered",
-    )  # fmt: skip
-    held, let_go = threading.Event(), threading.Event()
-
-    async def hold_up(tx: Tx) -> None:
-        """Whoever writes has seen then who is a customer, and waits."""
-        await tx._connection.execute("SELECT FROM cafe WHERE id = $1 FOR UPDATE", cafe.id)
-        held.set()
-        while not let_go.is_set():
-            await tx._connection.execute("SELECT pg_sleep(0.001)")
-
-    async def waits(tx: Tx) -> bool:
-        found: bool = await tx._connection.fetchval("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        return found
-
-    async def erase() -> None:
-        await erasure.user(ann.user.id, cafe.id)
-        questions.waited_for.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.pg.transaction, hold_up)
-        while not held.is_set():
-            await trio.sleep(0.001)
-        nursery.start_soon(questions.run)
-        questions.end(question)
-        while not await world.pg.transaction(waits):
-            pass
-        async with trio.open_nursery() as erasing:
-            erasing.start_soon(erase)
-            await questions.waited_for.wait()
-            let_go.set()
-        await questions.flush(5.0)
-        nursery.cancel_scope.cancel()
-    assert await in_postgres(world.pg, ann.user.id, "who likes tea?") == {}
-    (totals,) = await world.pg.fetch("agent_query_totals", cafe.id, as_datetime(0), as_datetime(0))
-    assert totals["queries_month"] == 1

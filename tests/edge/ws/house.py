@@ -26,9 +26,9 @@ from brewd.runtime.clock import Clock
 from tests.agent.table import open_near
 from tests.edge.ws.wire import WAIT_S, Raw, Response, Wire, upgrade
 
-_QUARTER_S: Final = 900
-_AHEAD_S: Final = _QUARTER_S if time.time() % 3600 > 3 * _QUARTER_S else 0
-"""By how much the house's clock is: no full hour, at which jobs remove what is over, comes while tests run. Redis goes by the machine's."""
+_HALF_HOUR_S: Final = 1800
+_AHEAD_S: Final = _HALF_HOUR_S if time.time() % 3600 > _HALF_HOUR_S else 0
+"""By how much the house's clock is: no full hour, at which jobs remove what is over, comes within the next half. Redis goes by the machine's."""
 
 _FREE = cfg.Bucket(per_hour=1_000_000, burst=1_000_000, gap_s=0)
 
