@@ -26,7 +26,7 @@ log = get_logger("agent")
 
 PENDING_MAX: Final = 10_000
 ROWS_MAX: Final = 25
-"""In one write: about a millisecond of Postgres, half of which has nothing to do with how many there are, and some more of pauses (see the SQL)."""
+"""In one write: one or two milliseconds of Postgres, half of which has nothing to do with how many there are, and some more of pauses (see the SQL)."""
 
 GATHER_S: Final = 1.0
 """What ends within this time is written together."""

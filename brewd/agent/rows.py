@@ -15,7 +15,7 @@ from brewd.errors import StoreError
 from brewd.store.postgres import Postgres
 
 PUT_S: Final = 2.0
-"""A write takes no longer, or is none."""
+"""A write takes no longer. The statement gives up on a lock before (see the SQL)."""
 
 Put = Callable[[bytes], Awaitable[None]]
 """Takes the argument of `agent_query_put`. Raises `StoreError`, and then nothing is known about the outcome, and `RowsRefused`."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from brewd.agent.row_writer import ROWS_MAX
-from brewd.agent.rows import Entry, encoded
+from brewd.agent.rows import PUT_S, Entry, encoded
 from brewd.runtime.clock import as_datetime
 from tests.agent.table import Table
 
@@ -63,3 +63,15 @@ async def test_a_write_looks_for_its_customers_and_for_nobody_else(table: Table)
     assert "Index Scan using customer_pkey" in plan
     assert "customer_username_key" not in plan
     assert "Seq Scan on customer" not in plan
+
+
+async def test_a_write_waits_neither_for_the_disk_nor_for_a_lock_longer_than_it_is_waited_for(table: Table) -> None:
+    rows = encoded([question(table, (await table.cafe()).id, None)]).decode()
+
+    async def settings(connection: Any) -> list[str]:
+        await connection.execute(table.pg.queries["agent_query_put"], rows)
+        return [await connection.fetchval(f"SHOW {name}") for name in ("synchronous_commit", "lock_timeout")]
+
+    commit, lock = await table.pg._bridge.call(table.pg._pool.use, settings, 5.0, True)
+    assert (commit, lock) == ("off", "1500ms")
+    assert PUT_S > 1.5
