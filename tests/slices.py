@@ -1,9 +1,11 @@
-"""How long the slices are that a process asked the kernel for: sched_getattr(2), for which Python has no name either."""
+"""What the kernel was asked for: how long slices (sched_getattr(2), for which Python has no name either), and how small a share."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 from brewd.runtime.process import _SCHED_ATTR, SLICE_NS
 
@@ -21,3 +23,9 @@ def lets_others_first(pid: int) -> bool:
     """It asked for the longest. On a kernel that gives nobody slices of their own: nothing was broken by asking."""
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     return release < (6, 12) or slice_ns(pid) == SLICE_NS
+
+
+def niceness(pid: int) -> set[int]:
+    """Of the process and of its session; the latter where the kernel has such a thing."""
+    session = Path(f"/proc/{pid}/autogroup")
+    return {os.getpriority(os.PRIO_PROCESS, pid), *([int(session.read_text().split()[-1])] if session.exists() else [])}

@@ -10,6 +10,7 @@ import platform
 import resource
 import struct
 import sys
+from pathlib import Path
 from typing import Final
 
 _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
@@ -20,6 +21,9 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 SLICE_NS: Final = 100_000_000
 """The longest that the kernel takes."""
+
+NICE_AGAIN_S: Final = 0.1
+"""From one session that was made nice to the next, of all there are: `proc_sched_autogroup_set_nice` in the kernel's kernel/sched/autogroup.c."""
 
 
 def raise_file_limit() -> None:
@@ -46,7 +50,7 @@ def let_others_first(pid: int = 0) -> None:
 
     A process that asks for long slices is interrupted by those that did not: sched_setattr(2), `sched_runtime`, from Linux 6.12 on.
     Where there is no such thing, or no right to ask for it, nothing changes. Niceness alone does not do it: one that runs for a
-    millisecond is not interrupted for being nice.
+    millisecond is not interrupted for being nice; but with it the share is a small one (`be_nice`).
     """
     number = _SCHED_SETATTR.get(platform.machine())
     if sys.platform != "linux" or number is None:
@@ -55,3 +59,21 @@ def let_others_first(pid: int = 0) -> None:
         policy, nice = os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)
         attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, SLICE_NS, 0, 0)
         ctypes.CDLL(None).syscall(number, pid, attributes, 0)
+
+
+def be_nice(pid: int, nice: int) -> bool:
+    """Give the process, which is the only one of its session, a small share of its core while others want it. False: the kernel wants to be asked
+    again, after `NICE_AGAIN_S`.
+
+    Where sessions share a core before their processes do, it is the session that has to be nice: sched(7), "The autogroup feature". Where
+    there is no such thing, or no right to ask for it, nothing changes.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -32,7 +32,7 @@ from brewd.store.postgres import Place
 from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
-from tests.slices import lets_others_first, slice_ns
+from tests.slices import lets_others_first, niceness, slice_ns
 
 WAIT_S = 5 * PATIENCE
 TASK = Question(Stable(name="Corner", menu=("Flat white",)), Live(local_time="ten", present=3), "what\nis „good“?")
@@ -232,14 +232,17 @@ async def test_rows_are_written_over_there(table: Table, upstream: Upstream) -> 
 async def test_it_lets_others_first_and_so_does_our_own_postgres_where_it_works_for_it(table: Table, upstream: Upstream) -> None:
     """Ours are the tests' own servers, too. What works for the rooms, and a Postgres of somebody else's, is left alone."""
     cafe = await table.cafe()
+    (own,) = await table.row("SELECT pg_backend_pid() AS pid")
+    usual = niceness(own["pid"])
     for ours in (True, False):
         async with opened(upstream, place=replace(table.pg.place, ours=ours)) as worker:
             await worker.put(rows(table, cafe, table.ids.uuid7()))
             (theirs,) = await table.row(WRITERS, table.pg.queries["agent_query_put"])
             assert lets_others_first(worker.pid)
             assert lets_others_first(theirs["pid"]) if ours else slice_ns(theirs["pid"]) != SLICE_NS
-    (own,) = await table.row("SELECT pg_backend_pid() AS pid")
+            assert niceness(theirs["pid"]) == ({10} if ours else usual)
     assert slice_ns(own["pid"]) != SLICE_NS
+    assert niceness(own["pid"]) == usual != {10}
 
 
 async def test_an_end_stays_when_its_beginning_comes_late(table: Table) -> None:

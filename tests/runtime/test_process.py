@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from brewd.runtime import process
-from brewd.runtime.process import SLICE_NS, let_others_first
-from tests.slices import lets_others_first, slice_ns
+from brewd.runtime.process import NICE_AGAIN_S, SLICE_NS, be_nice, let_others_first
+from tests.slices import lets_others_first, niceness, slice_ns
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a question to Linux")
 
@@ -27,8 +28,19 @@ def test_a_process_that_lets_others_first_stays_what_it_is() -> None:
     assert slice_ns(0) != SLICE_NS
 
 
+def test_a_process_is_nice_and_so_is_its_session() -> None:
+    ours = niceness(0)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as other:
+        while not be_nice(other.pid, 10):
+            time.sleep(NICE_AGAIN_S)
+        assert niceness(other.pid) == {10}
+        other.communicate(b"\n")
+    assert niceness(0) == ours != {10}
+
+
 def test_where_it_cannot_be_asked_for_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     let_others_first(2**22)  # nobody
+    assert be_nice(2**22, 10)
     monkeypatch.setattr(process, "_SCHED_SETATTR", {})
     let_others_first()
     assert slice_ns(0) != SLICE_NS

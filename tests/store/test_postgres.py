@@ -13,6 +13,7 @@ import trio
 
 from brewd.errors import StoreConflict, StoreError
 from brewd.runtime.bridge import Bridge
+from brewd.store import pool
 from brewd.store.pool import Tx
 from brewd.store.postgres import Place, Postgres
 
@@ -31,8 +32,8 @@ QUERIES = {
 
 
 @asynccontextmanager
-async def opened(bridge: Bridge, dsn: str, pool_max: int = 3, prepared: bool = True) -> AsyncIterator[Postgres]:
-    pg = Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared), pool_max=pool_max)
+async def opened(bridge: Bridge, dsn: str, pool_max: int = 3, prepared: bool = True, background: bool = False) -> AsyncIterator[Postgres]:
+    pg = Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared), pool_max=pool_max, background=background)
     try:
         yield pg
     finally:
@@ -250,3 +251,18 @@ async def test_without_prepared_statements_everything_works_the_same(bridge: Bri
         assert await pg.fetchval("numbers", 1) == 1
         async with pg.lane() as lane:
             assert await lane.fetchval("one") == 1
+
+
+async def test_a_server_that_cannot_be_made_nice_yet_is_asked_to_again(bridge: Bridge, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def be_nice(pid: int, nice: int) -> bool:
+        asked.append(pid)
+        return len(asked) == 3
+
+    monkeypatch.setattr(pool, "be_nice", be_nice)
+    monkeypatch.setattr(pool, "NICE_AGAIN_S", 0)
+    async with opened(bridge, postgres_dsn, background=True) as pg:
+        assert asked == []
+        backends = [await pg.fetchval("backend") for _ in range(2)]
+    assert asked == [backends[0]] * 3
