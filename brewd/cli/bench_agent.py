@@ -24,7 +24,7 @@ from brewd.agent import chunks
 from brewd.cli import bench_proc, output
 from brewd.cli.bench_askers import GAP_S, QUESTIONS, SPREAD_S, TEXTS, THINKS_S
 from brewd.cli.bench_daemon import BenchError, bench_daemon
-from brewd.cli.bench_pooled import Counts, percentile_us, ratios, together
+from brewd.cli.bench_pooled import Counts, percentile_us, pooled, ratio, together, typical
 
 ROOM_SOCKETS: Final = 100
 RATE: Final = 100.0
@@ -36,6 +36,7 @@ CHUNKS_PER_S: Final = QUESTIONS * (1 + TEXTS * GAP_S / chunks.GAP_S) / (SPREAD_S
 JOIN_LIMIT_S: Final = 30.0
 _SLACK_S: Final = 60.0
 _FIGURES: Final = {"p50_us": 0.5, "p99_us": 0.99}
+_COMPARED: Final = {"p50_us": pooled(0.5), "p99_us": pooled(0.99), "typical_p99_us": typical(0.99)}
 _STATES: Final = ("quiet", "again", "talk", "asked")
 _HEADERS: Final = ("ROUND", "ROOM P50 MS QUIET", "AGAIN", "TALK", "ASKED", "ROOM P99 MS QUIET", "AGAIN", "TALK", "ASKED")
 
@@ -137,7 +138,8 @@ def move_worker(daemon: int, cpu: int) -> None:
 def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
     """`first_us`: from the upstream's first words of an answer to their arrival at the socket of each asker of it.
 
-    `all` are the percentiles of the messages of all rounds, `ratios` those of one state to another's, with what they lie between (see `bench_pooled`).
+    `all` are the percentiles of the messages of all rounds, `ratios` those of one state to another's, and of the rounds' own in the middle, with what
+    they lie between (see `bench_pooled`).
     What was asked is compared to both quiet measurements together, and the second of these to the first.
     """
     askings = [one["asked"]["asking"] for one in rounds]
@@ -158,7 +160,7 @@ def summed_up(rounds: list[dict[str, Any]], *, pinned: bool) -> dict[str, Any]:
         "room": [{state: {name: one[state][name] for name in (*_FIGURES, "server_cpu_percent")} for state in _STATES} for one in rounds],
         "all": {state: {name: percentile_us(together(counts[state]), share) for name, share in _FIGURES.items()} for state in _STATES},
         "ratios": {
-            name: dict(zip(_FIGURES, ratios(list(zip(of, to, strict=True)), list(_FIGURES.values())), strict=True)) for name, (of, to) in compared.items()
+            name: {figure: ratio(list(zip(of, to, strict=True)), statistic) for figure, statistic in _COMPARED.items()} for name, (of, to) in compared.items()
         },
     }
 
@@ -186,4 +188,7 @@ def fine(result: dict[str, Any]) -> bool:
 
 def _ratio(found: dict[str, dict[str, float]], *, sure: bool) -> str:
     """A single round says nothing of the next one."""
-    return ", ".join(f"{name[:3]} {one['ratio']:.2f}" + (f" ({one['low']:.2f} to {one['high']:.2f})" if sure else "") for name, one in found.items())
+    return ", ".join(
+        f"{name.removesuffix('_us').replace('_', ' ')} {one['ratio']:.2f}" + (f" ({one['low']:.2f} to {one['high']:.2f})" if sure else "")
+        for name, one in found.items()
+    )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Final
 
 STEP_US: Final = 10
@@ -17,6 +18,9 @@ SURE: Final = 0.95
 
 Counts = Mapping[int, int]
 """Latency, in steps of `STEP_US` and rounded down, and how many messages took so long."""
+
+Statistic = Callable[[Sequence[Counts]], float]
+"""Of what was measured in several rounds, in µs."""
 
 
 def counted(latencies_us: Iterable[int]) -> list[tuple[int, int]]:
@@ -42,19 +46,25 @@ def percentile_us(counts: Counts, share: float) -> int:
     return 0
 
 
-def ratios(rounds: Sequence[tuple[Counts, Counts]], shares: Sequence[float]) -> list[dict[str, float]]:
-    """For each of `shares`, that percentile of the first to that of the second, all rounds together; and from where to where it lies in `SURE` of the
-    draws (the percentile bootstrap over whole rounds: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
+def pooled(share: float) -> Statistic:
+    """That percentile of all rounds' messages together."""
+    return lambda measured: percentile_us(together(measured), share)
+
+
+def typical(share: float) -> Statistic:
+    """Of each round's own percentile the median: a round in which the machine stood still for a moment does not show."""
+    return lambda measured: median(percentile_us(one, share) for one in measured)
+
+
+def ratio(rounds: Sequence[tuple[Counts, Counts]], statistic: Statistic) -> dict[str, float]:
+    """The statistic of the first to that of the second, and from where to where it lies in `SURE` of the draws (the percentile bootstrap over whole
+    rounds: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
     draw = random.Random(1).choices  # noqa: S311  (the same in every run)
-    drawn = zip(*(_ratios(draw(rounds, k=len(rounds)), shares) for _ in range(DRAWS)), strict=True)
+    ranked = sorted(_ratio(draw(rounds, k=len(rounds)), statistic) for _ in range(DRAWS))
     left_out = round(DRAWS * (1 - SURE) / 2)
-    return [
-        {"ratio": found, "low": ranked[left_out], "high": ranked[-1 - left_out]}
-        for found, ranked in zip(_ratios(rounds, shares), map(sorted, drawn), strict=True)
-    ]
+    return {"ratio": _ratio(rounds, statistic), "low": ranked[left_out], "high": ranked[-1 - left_out]}
 
 
-def _ratios(rounds: Sequence[tuple[Counts, Counts]], shares: Sequence[float]) -> list[float]:
-    first, second = (together(measured) for measured in zip(*rounds, strict=True))
-    pairs = ((percentile_us(first, share), percentile_us(second, share)) for share in shares)
-    return [of / to if to else 0.0 for of, to in pairs]
+def _ratio(rounds: Sequence[tuple[Counts, Counts]], statistic: Statistic) -> float:
+    of, to = (statistic(measured) for measured in zip(*rounds, strict=True))
+    return of / to if to else 0.0
