@@ -92,7 +92,7 @@ class Data(Section, frozen=True, kw_only=True):
 class Postgres(Section, frozen=True, kw_only=True):
     url: Annotated[str, Meta(description='"embedded", or postgresql://…')] = "embedded"
     replica_url: Annotated[str, Meta(description="a read replica for analytics; empty: none")] = ""
-    pool_max: Annotated[Count, Meta(le=1000, description="connections at most, beside the journal's own and four of the agent's worker")] = 10
+    pool_max: Annotated[Count, Meta(le=1000, description="connections at most, beside the journal's own, the ledger's, and four of the agent's worker")] = 10
     prepared: Annotated[bool, Meta(description="false behind a PgBouncer in transaction mode")] = True
 
 

@@ -252,7 +252,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     quota = Quota(config.journal.pending_max)
     journal = Journal(store=stores.messages, batch_max=config.journal.batch_max)
     visits = Visits(pg=stores.postgres)
-    ledger = Ledger(pg=stores.postgres, ids=ground.ids, seen=visits.seen)
+    ledger = Ledger(pg=stores.behind, ids=ground.ids, seen=visits.seen)
     root.spawn("alarms", alarms.run, essential=True)
     root.spawn("journal", journal.run, essential=True)
     root.spawn("mirror", mirror.run)

@@ -42,7 +42,7 @@ class Postgres:
         self._bridge = bridge
         self._queries = queries
         self.place: Final = place
-        self._pool = Pool(dsn=place.dsn, size_max=pool_max, prepared=place.prepared, background=background)
+        self._pool = Pool(dsn=place.dsn, size_max=pool_max, prepared=place.prepared, background=background and place.ours)
 
     @property
     def queries(self) -> Mapping[str, str]:
@@ -109,12 +109,12 @@ class Postgres:
         await self._bridge.call(self._pool.use, work, timeout_s, False)
 
     @asynccontextmanager
-    async def lane(self) -> AsyncIterator[Lane]:
-        """One connection that nobody else uses, for one caller with a steady stream of work (the journal).
+    async def lane(self, *, background: bool = False) -> AsyncIterator[Lane]:
+        """One connection that nobody else uses, for one caller with a steady stream of work (the journal, the ledger).
 
-        It has the same methods, never waits for a free place, and reconnects on the next call after any failure.
+        It has the same methods, never waits for a free place, and reconnects on the next call after any failure. `background`: as in `open_postgres`.
         """
-        lane = Lane(bridge=self._bridge, queries=self._queries, place=self.place, pool_max=1)
+        lane = Lane(bridge=self._bridge, queries=self._queries, place=self.place, pool_max=1, background=background)
         try:
             yield lane
         finally:
@@ -144,7 +144,7 @@ async def open_postgres(
     Raises `QueryError` when a `.sql` file is broken. Never waits for the server.
     """
     place = Place(dsn, prepared, ours)
-    postgres = Postgres(bridge=bridge, queries=load_queries(), place=place, pool_max=pool_max, background=background and ours)
+    postgres = Postgres(bridge=bridge, queries=load_queries(), place=place, pool_max=pool_max, background=background)
     try:
         yield postgres
     finally:

@@ -33,10 +33,11 @@ ENDLESS_RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.
 
 
 class Stores(Struct, frozen=True):
-    """`replica`: where analytics are read; `postgres` itself when there is none."""
+    """`replica`: where analytics are read; `postgres` itself when there is none. `behind`: for the ledger, whose writes nobody waits for."""
 
     postgres: Postgres
     replica: Postgres
+    behind: Postgres
     redis: Redis
     messages: Messages
 
@@ -58,8 +59,9 @@ async def open_stores(config: Config, root: Supervisor, bridge: Bridge, *, meanw
                 open_postgres(bridge, dsn=config.postgres.replica_url, pool_max=REPLICA_POOL_MAX, prepared=config.postgres.prepared)
             )
         lane = await stack.enter_async_context(postgres.lane())
+        behind = await stack.enter_async_context(postgres.lane(background=True))
         redis = await stack.enter_async_context(open_redis(bridge, url=url))
-        yield Stores(postgres, replica, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
+        yield Stores(postgres, replica, behind, redis, Messages(lane=lane, pool=postgres, timeout_s=config.journal.timeout_s))
 
 
 @asynccontextmanager

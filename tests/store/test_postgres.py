@@ -33,7 +33,7 @@ QUERIES = {
 
 @asynccontextmanager
 async def opened(bridge: Bridge, dsn: str, pool_max: int = 3, prepared: bool = True, background: bool = False) -> AsyncIterator[Postgres]:
-    pg = Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared), pool_max=pool_max, background=background)
+    pg = Postgres(bridge=bridge, queries=QUERIES, place=Place(dsn, prepared, ours=background), pool_max=pool_max, background=background)
     try:
         yield pg
     finally:

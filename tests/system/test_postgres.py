@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 
+import pytest
 import trio
 
 from tests.patience import PATIENCE
+from tests.slices import niceness
 from tests.system.daemon import Daemon, children, paused
-from tests.system.guests import Answer, Cut, Guest, Line
+from tests.system.guests import Answer, Cut, Guest, Line, gathered
+from tests.system.hostile import CONFIG, Witness
 from tests.system.load import check_answers, load
 
 BACK_MAX_S = 2.0 * PATIENCE
@@ -57,6 +61,26 @@ async def test_a_postgres_that_does_not_stay_up_ends_the_daemon_in_words(idle: D
     last = daemon.log.read_text().splitlines()[-1]
     assert last.startswith("brewd: postgres crashed 4 times in 5 s")
     await daemon.alone()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a question to Linux")
+async def test_who_writes_down_what_was_decided_stands_back_for_the_rooms(idle: Daemon) -> None:
+    idle.config.write_text(CONFIG + '[limits.spam]\nwords = ["gold coins"]\n')
+    await idle.start()
+    (cafe,) = await idle.cafes(1)
+    (rude,) = guests = [Witness(idle.address, *user) for user in await idle.users([cafe], 1)]
+
+    def backends() -> list[set[int]]:
+        return [niceness(pid) for pid in children(idle.server("postgres")) if b"brewd brewd" in command(pid)]
+
+    async with gathered(guests):
+        assert not (await rude.send("hello there")).code
+        assert {10} not in backends()
+        assert (await rude.send("cheap gold coins")).code == "spam_blocked"
+        with trio.fail_after(PATIENCE):
+            while {10} not in backends():
+                await trio.sleep(0.01)
+        assert backends().count({10}) == 1 < len(backends())
 
 
 def command(pid: int) -> bytes:
