@@ -25,7 +25,14 @@ def lets_others_first(pid: int) -> bool:
     return release < (6, 12) or slice_ns(pid) == SLICE_NS
 
 
-def niceness(pid: int) -> set[int]:
-    """Of the process and of its session; the latter where the kernel has such a thing."""
+def niceness(pid: int) -> tuple[int, int | None]:
+    """Of the process and, where there is such a thing, of its session."""
     session = Path(f"/proc/{pid}/autogroup")
-    return {os.getpriority(os.PRIO_PROCESS, pid), *([int(session.read_text().split()[-1])] if session.exists() else [])}
+    words = session.read_text().split() if session.exists() else []
+    return os.getpriority(os.PRIO_PROCESS, pid), int(words[-1]) if words else None
+
+
+def stands_back(pid: int, before: int) -> bool:
+    """It was made nicer by ten than `before`; where the session counts, that was."""
+    process, session = niceness(pid)
+    return process == min(19, before + 10) if session is None else session == 10

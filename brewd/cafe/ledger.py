@@ -31,7 +31,7 @@ PENDING_MAX = 20_000
 """Decisions waiting for Postgres. With more, the newest are only in the log: better than to stop deciding."""
 
 BATCH_MAX = 500
-GATHER_S = 0.25
+GATHER_S = 0.5
 """From one write to the next, unless somebody was moderated or somebody waits for it (`hurry`). What is charged alone does not wait. So much
 of it a crash, or a room that opens in another process, may miss."""
 

@@ -39,8 +39,8 @@ worker, the generator, the askers and their upstream have the other. Prints the 
 are under way from the upstream to a socket, and the room's latency in all four. Both end when the kernel has the bytes at the client's
 socket, however late they are read there. The generator, where the system lets it (root), sends ahead of whatever else runs on its core.
 A ratio is that of the percentiles of all rounds' messages, asked to quiet that to both quiet measurements together; what is in brackets
-it lies between in 95 of 100 draws of these rounds. "typical p99" is the ratio of the medians of the rounds' own p99, which a round or two
-in which the machine stood still do not change.
+it lies between in 95 of 100 draws of these rounds. "typical p99" is the ratio of the medians of the rounds' own p99, which no
+single round changes in which the machine stood still.
 Exit code 1 when a question stayed without an answer or was asked twice upstream."""
 
 

@@ -22,9 +22,6 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 SLICE_NS: Final = 100_000_000
 """The longest that the kernel takes."""
 
-NICE_AGAIN_S: Final = 0.1
-"""From one session that was made nice to the next, of all there are: `proc_sched_autogroup_set_nice` in the kernel's kernel/sched/autogroup.c."""
-
 
 def raise_file_limit() -> None:
     """A socket is a file: use as many as the machine lets us."""
@@ -61,19 +58,19 @@ def let_others_first(pid: int = 0) -> None:
         ctypes.CDLL(None).syscall(number, pid, attributes, 0)
 
 
-def be_nice(pid: int, nice: int) -> bool:
-    """Give the process, which is the only one of its session, a small share of its core while others want it. False: the kernel wants to be asked
-    again, after `NICE_AGAIN_S`.
+def be_nice(pid: int, by: int) -> bool:
+    """Give the process, which is the first and only one of its session, a smaller share of its core while others want it. False: the kernel wants to be
+    asked another time; from anybody without CAP_SYS_ADMIN it takes this once in 0.1 s, on the whole machine.
 
     Where sessions share a core before their processes do, it is the session that has to be nice: sched(7), "The autogroup feature". Where
     there is no such thing, or no right to ask for it, nothing changes.
     """
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, nice)
     try:
-        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        Path(f"/proc/{pid}/autogroup").write_text(str(by))
     except BlockingIOError:
         return False
     except OSError:
         pass
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, pid) + by))
     return True

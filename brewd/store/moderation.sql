@@ -15,11 +15,14 @@ ORDER BY a.n
 ON CONFLICT (id) DO NOTHING;
 
 -- name: limit_use_add
+-- The commit does not wait for the disk, so that it holds up none of the rooms': should Postgres itself crash, what was charged in its last moment is forgotten.
+WITH commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO limit_use (id, cafe_id, user_id, action, session_id, reset, at)
 SELECT u.id, u.cafe_id, u.user_id, u.action, u.session_id, u.reset, u.at
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::boolean[], $7::timestamptz[])
      AS u (id, cafe_id, user_id, action, session_id, reset, at)
 JOIN cafe ON cafe.id = u.cafe_id
+CROSS JOIN commit
 ON CONFLICT (id) DO NOTHING;
 
 -- name: standing_acts

@@ -10,7 +10,6 @@ lock, no LISTEN, no open cursor), and the reset would cost every call a second r
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -18,7 +17,7 @@ import asyncpg
 
 from brewd.errors import StoreConflict, StoreError
 from brewd.runtime.bridge import Gate, deadline
-from brewd.runtime.process import NICE_AGAIN_S, be_nice, let_others_first
+from brewd.runtime.process import be_nice, let_others_first
 
 T = TypeVar("T")
 Connection = Any  # an asyncpg.Connection: the driver has no types
@@ -28,7 +27,6 @@ _CONNECT_MAX_S: Final = 1.0
 _NICE: Final = 10
 """For who stands back: a tenth of the share of the others. With less, what takes it a millisecond could take it a hundred on a core that is always busy."""
 
-_NICE_TRIES: Final = 4
 _UNREACHABLE: Final = ("08", "53", "57", "58", "40", "55P03", "25006", "28", "3D")
 """SQLSTATEs, by prefix, that speak of the server and not of the query: connection, resources, operator's hand, system
 error, a transaction that lost against another, lock timeout, a standby after a failover, no entry, no such database."""
@@ -37,7 +35,17 @@ error, a transaction that lost against another, lock timeout, a standby after a 
 class _Connection(asyncpg.Connection):
     """A connection that, when its query is abandoned, hangs up instead of asking the server to stop: a paused one never answers."""
 
-    __slots__ = ()
+    __slots__ = ("_stands_back",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stands_back = False
+
+    def stand_back(self) -> None:
+        """Have others on the core of the server's process run first, as far as the kernel lets us; where it wants to be asked another time, with the next call."""
+        if not self._stands_back:
+            let_others_first(self.get_server_pid())
+            self._stands_back = be_nice(self.get_server_pid(), _NICE)
 
     def _cancel_current_command(self, *_: Any) -> None:
         self.terminate()
@@ -88,6 +96,8 @@ class Pool:
         connection = self._pop_idle()
         if connection is None:
             connection = await self._connect()
+        if self._background:
+            connection.stand_back()
         outages = self._outages
         self._busy.add(connection)
         keep = False
@@ -128,8 +138,6 @@ class Pool:
                     statement_cache_size=200 if self._prepared else 0,
                     max_cached_statement_lifetime=0,
                 )
-                if self._background:
-                    await _stand_back(connection.get_server_pid())
                 return connection
         except TimeoutError as error:
             self._expire()
@@ -144,15 +152,6 @@ class Pool:
         for connection in self._idle:
             connection.terminate()
         self._idle.clear()
-
-
-async def _stand_back(pid: int) -> None:
-    """Have others on its core run first, as far as the kernel lets us."""
-    let_others_first(pid)
-    for _ in range(_NICE_TRIES):
-        if be_nice(pid, _NICE):
-            return
-        await asyncio.sleep(NICE_AGAIN_S)
 
 
 async def _transact(connection: Connection, work: Work[T]) -> T:

@@ -33,7 +33,7 @@ ENDLESS_RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.
 
 
 class Stores(Struct, frozen=True):
-    """`replica`: where analytics are read; `postgres` itself when there is none. `behind`: for the ledger, whose writes nobody waits for."""
+    """`replica`: where analytics are read; `postgres` itself when there is none. `behind`: for the ledger, whose writes no message waits for."""
 
     postgres: Postgres
     replica: Postgres

@@ -32,7 +32,7 @@ from brewd.store.postgres import Place
 from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script, Upstream
 from tests.patience import PATIENCE
-from tests.slices import lets_others_first, niceness, slice_ns
+from tests.slices import lets_others_first, niceness, slice_ns, stands_back
 
 WAIT_S = 5 * PATIENCE
 TASK = Question(Stable(name="Corner", menu=("Flat white",)), Live(local_time="ten", present=3), "what\nis „good“?")
@@ -233,16 +233,17 @@ async def test_it_lets_others_first_and_so_does_our_own_postgres_where_it_works_
     """Ours are the tests' own servers, too. What works for the rooms, and a Postgres of somebody else's, is left alone."""
     cafe = await table.cafe()
     (own,) = await table.row("SELECT pg_backend_pid() AS pid")
-    usual = niceness(own["pid"])
+    usual, session = niceness(own["pid"])
+    assert session in (None, 0)
     for ours in (True, False):
         async with opened(upstream, place=replace(table.pg.place, ours=ours)) as worker:
             await worker.put(rows(table, cafe, table.ids.uuid7()))
             (theirs,) = await table.row(WRITERS, table.pg.queries["agent_query_put"])
             assert lets_others_first(worker.pid)
             assert lets_others_first(theirs["pid"]) if ours else slice_ns(theirs["pid"]) != SLICE_NS
-            assert niceness(theirs["pid"]) == ({10} if ours else usual)
+            assert stands_back(theirs["pid"], usual) is ours
     assert slice_ns(own["pid"]) != SLICE_NS
-    assert niceness(own["pid"]) == usual != {10}
+    assert not stands_back(own["pid"], usual)
 
 
 async def test_an_end_stays_when_its_beginning_comes_late(table: Table) -> None:

@@ -15,6 +15,7 @@ from brewd.errors import StoreError
 from brewd.runtime.clock import Clock, as_datetime, as_ms
 from brewd.runtime.ids import Ids
 from brewd.runtime.supervisor import Restart, open_supervisor
+from brewd.store.pool import Tx
 from brewd.store.postgres import Postgres
 
 ANN = str(uuid.UUID(int=0xA))
@@ -173,3 +174,16 @@ async def test_what_could_not_be_written_is_tried_again_without_gathering(ids: I
     ledger.note(CAFE, block(1))
     await trio.sleep(2.5 * RETRY_S)
     assert len(pg.sizes) == 3
+
+
+async def test_what_is_charged_does_not_wait_for_the_disk(pg: Postgres, cafes: None, clock: Clock, ids: Ids) -> None:
+    use = [ids.uuid7()], [CAFE], [ANN], ["poke"], [STAY], [False], [as_datetime(clock.now_ms())]
+
+    async def setting(tx: Tx) -> str:
+        before: str = await tx._connection.fetchval("SHOW synchronous_commit")
+        assert before != "off"
+        await tx.execute("limit_use_add", *use)
+        after: str = await tx._connection.fetchval("SHOW synchronous_commit")
+        return after
+
+    assert await pg.transaction(setting) == "off"

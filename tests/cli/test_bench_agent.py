@@ -127,13 +127,13 @@ def measured(*latencies_us: int) -> dict[str, Any]:
 
 def test_what_was_found_is_summed_up() -> None:
     asking = {"rounds": 1, "asked": 40, "answered": 40, "questions": 20, "calls": 20, "first_us": [2000, 1000], "failures": []}
-    asked = [{**measured(1000, p99, p99), "asking": asking} for p99 in (2200, 2200, 9000)]
+    asked = [{**measured(1000, *slow), "asking": asking} for slow in ((2200, 2200), (2200, 2200), (9000, 9000, 9000))]
     rounds = [{"quiet": measured(1000, 2000, 2000), "again": measured(1000, 1800, 2000), "talk": measured(2000, 4400, 4400), "asked": one} for one in asked]
     result = bench_agent.summed_up(rounds, pinned=True)
     assert (result["calls"], result["first_us"]) == (60, {"p50": 2000, "p99": 2000, "max": 2000})
-    assert {state: one["p99_us"] for state, one in result["all"].items()} == {"quiet": 2000, "again": 2000, "talk": 4400, "asked": 2200}
+    assert {state: one["p99_us"] for state, one in result["all"].items()} == {"quiet": 2000, "again": 2000, "talk": 4400, "asked": 9000}
     assert result["ratios"]["asked_to_quiet"] == {
-        "p50_us": {"ratio": 1.0, "low": 1.0, "high": 1.0}, "p99_us": {"ratio": 1.1, "low": 1.1, "high": 4.5},
+        "p50_us": {"ratio": 1.0, "low": 1.0, "high": 1.0}, "p99_us": {"ratio": 4.5, "low": 1.1, "high": 4.5},
         "typical_p99_us": {"ratio": 1.1, "low": 1.1, "high": 4.5},
     }  # fmt: skip
     assert result["ratios"]["quiet_to_quiet"]["p99_us"] == {"ratio": 1.0, "low": 1.0, "high": 1.0}
@@ -143,8 +143,8 @@ def test_what_was_found_is_summed_up() -> None:
     assert not bench_agent.fine(result | {"failures": ["no"]})
     text = bench_agent.table(result)
     assert "60 for 60 different questions" in text
-    assert "p50 1.00 (1.00 to 1.00), p99 1.10 (1.10 to 4.50), typical p99 1.10 (1.10 to 4.50)" in text
-    assert text.splitlines()[-1].split() == ["all", "1.00", "1.00", "2.00", "1.00", "2.00", "2.00", "4.40", "2.20"]
+    assert "p50 1.00 (1.00 to 1.00), p99 4.50 (1.10 to 4.50), typical p99 1.10 (1.10 to 4.50)" in text
+    assert text.splitlines()[-1].split() == ["all", "1.00", "1.00", "2.00", "1.00", "2.00", "2.00", "4.40", "9.00"]
 
 
 def test_latencies_are_put_together() -> None:
@@ -161,8 +161,8 @@ def test_a_round_that_stood_still_is_not_typical() -> None:
     assert bench_pooled.ratio(rounds, bench_pooled.pooled(0.99))["ratio"] == 45
 
 
-@pytest.mark.parametrize("statistic", [bench_pooled.pooled(0.9), bench_pooled.typical(0.9)])
-def test_what_a_ratio_lies_between_holds_the_true_one_in_most_runs(statistic: bench_pooled.Statistic) -> None:
+@pytest.mark.parametrize(("statistic", "width"), [(bench_pooled.pooled(0.9), 0.25), (bench_pooled.typical(0.9), 0.35)], ids=["pooled", "typical"])
+def test_what_a_ratio_lies_between_holds_the_true_one_in_most_runs(statistic: bench_pooled.Statistic, width: float) -> None:
     chance, held = random.Random(7), 0
 
     def some() -> dict[int, int]:
@@ -171,5 +171,5 @@ def test_what_a_ratio_lies_between_holds_the_true_one_in_most_runs(statistic: be
     for _ in range(25):
         found = bench_pooled.ratio([(some(), some()) for _ in range(8)], statistic)
         held += found["low"] <= 1 <= found["high"]
-        assert found["high"] - found["low"] < 0.35
+        assert found["high"] - found["low"] < width
     assert held >= 20

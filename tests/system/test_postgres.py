@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.patience import PATIENCE
-from tests.slices import niceness
+from tests.slices import niceness, stands_back
 from tests.system.daemon import Daemon, children, paused
 from tests.system.guests import Answer, Cut, Guest, Line, gathered
 from tests.system.hostile import CONFIG, Witness
@@ -70,17 +70,19 @@ async def test_who_writes_down_what_was_decided_stands_back_for_the_rooms(idle: 
     (cafe,) = await idle.cafes(1)
     (rude,) = guests = [Witness(idle.address, *user) for user in await idle.users([cafe], 1)]
 
-    def backends() -> list[set[int]]:
-        return [niceness(pid) for pid in children(idle.server("postgres")) if b"brewd brewd" in command(pid)]
+    usual, _ = niceness(idle.server("postgres"))
+
+    def standing_back() -> list[bool]:
+        return [stands_back(pid, usual) for pid in children(idle.server("postgres")) if b"brewd brewd" in command(pid)]
 
     async with gathered(guests):
         assert not (await rude.send("hello there")).code
-        assert {10} not in backends()
+        assert not any(standing_back())
         assert (await rude.send("cheap gold coins")).code == "spam_blocked"
         with trio.fail_after(PATIENCE):
-            while {10} not in backends():
+            while not any(standing_back()):
                 await trio.sleep(0.01)
-        assert backends().count({10}) == 1 < len(backends())
+        assert standing_back().count(True) == 1 < len(standing_back())
 
 
 def command(pid: int) -> bytes:
