@@ -119,7 +119,7 @@ async def test_what_a_room_decides_is_written_down_and_outlives_it(autojump_cloc
         await ann.ref.ask(c.MuteQuery(ANN.user_id))
         bob = await world.enter(BOB)
         await bob.ref.ask(c.Take("poke", BOB, "stay"))
-        await world.calm()
+        await world.ledger.settled()
         assert [use["action"] for use in world.tables.decisions.uses] == ["poke"]
         await crash(world, ann)
         ann.say(ref="later")
