@@ -520,6 +520,7 @@ async def test_cancelling_stops_the_call_at_once_unless_another_shares_it(table:
     cafe = await table.cafe()
     table.upstream.script = Script(held=True)
     first, second = await table.ask(cafe, who=ANNA), await table.ask(cafe, who=BEN)
+    await until(lambda: table.upstream.streaming)
     table.agent.cancel(first.query_id, ANNA.user_id)
     async with listening(first) as pieces:
         assert [piece async for piece in pieces] == []
