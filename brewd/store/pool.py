@@ -56,7 +56,7 @@ class Pool:
 
     `prepared=False` is for a PgBouncer in transaction mode: no named statements, and each use inside one transaction, so
     that the parse and the execution of a query meet the same server connection.
-    `background=True`, for a server on this machine only: its process of each connection lets others on its core run first.
+    `background=True`, for a server on this machine only: its process of each connection lets others on its core run first, and has a tenth of their share.
     """
 
     def __init__(self, *, dsn: str, size_max: int, prepared: bool, background: bool) -> None:
