@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
 from brewd.agent import row_writer
 from brewd.runtime.clock import Clock
@@ -51,3 +52,9 @@ async def opened(pg: Postgres, redis: Redis, clock: Clock, ids: Ids, upstream: U
 async def table(opened: Open) -> AsyncIterator[Table]:
     async with opened() as table:
         yield table
+
+
+@pytest.fixture
+def flow() -> MockClock:
+    """Time that nearly stands still until it is jumped over. Ask for it by name in the test."""
+    return MockClock(rate=0.05)

@@ -14,8 +14,8 @@ import trio
 from brewd.config import Config
 from brewd.people.records import Cafe
 from tests.agent.upstream import Script, Upstream, open_upstream
+from tests.edge.ws.agent.queries import ask, completed, connect, unlimited, until
 from tests.edge.ws.house import House, open_house
-from tests.edge.ws.test_agent import ask, completed, connect, unlimited, until
 
 ROUNDS = 5
 

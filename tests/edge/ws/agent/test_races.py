@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 import trio
 from msgspec.structs import replace
@@ -14,33 +11,16 @@ from brewd.agent.agent import Inquiry
 from brewd.cafe.commands import Who
 from brewd.config import Config
 from brewd.people.records import Cafe
-from tests.agent.upstream import Script, Upstream, open_upstream
+from tests.agent.upstream import Script, Upstream
+from tests.edge.ws.agent.queries import HELD, NO_QUERY, ask, completed, connect, heard_to_the_end, until
 from tests.edge.ws.house import House, Person, open_house
-from tests.edge.ws.test_agent import HELD, NO_QUERY, ask, completed, connect, heard_to_the_end, unlimited, until
 from tests.edge.ws.wire import Wire, said, upgrade
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with open_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def config(config: Config, upstream: Upstream, tmp_path: Path) -> Config:
+def config(config: Config) -> Config:
     """One question at a time, and a short wait for it."""
-    free = unlimited(config, upstream, tmp_path)
-    return replace(free, agent=replace(free.agent, in_flight_max=1, in_flight_cafe_max=1, queue_s=0.3))
-
-
-@pytest.fixture
-async def cafe(house: House) -> Cafe:
-    return await house.cafe()
-
-
-@pytest.fixture
-async def ann(house: House, cafe: Cafe) -> Person:
-    return await house.guest(cafe)
+    return replace(config, agent=replace(config.agent, in_flight_max=1, in_flight_cafe_max=1, queue_s=0.3))
 
 
 async def held(house: House, who: Person, upstream: Upstream) -> tuple[Wire, str]:

@@ -1,0 +1,76 @@
+"""An agent that is off, has a wrong key, or calls an API that is not there."""
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import MockClock
+
+from brewd.agent.pieces import Failed
+from brewd.cafe.commands import Who
+from brewd.errors import Rejected
+from brewd.runtime.clock import Clock
+from tests.agent.conftest import Open
+from tests.agent.upstream import ANSWER, Script
+
+TEXT = "".join(ANSWER)
+ANNA, BEN = Who("00000000-0000-4000-8000-00000000000a", "Anna"), Who("00000000-0000-4000-8000-00000000000b", "Ben")
+
+
+async def test_without_a_key_the_agent_is_off_and_says_why(opened: Open, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    async with opened(key_file="") as table:
+        cafe = await table.cafe()
+        assert (table.agent.status.state, table.agent.status.reason) == ("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
+        with pytest.raises(Rejected, match="no API key") as caught:
+            await table.ask(cafe)
+        assert caught.value.code == "agent_unavailable"
+
+
+async def test_a_wrong_key_is_one_line_in_the_log_and_a_new_one_is_found(
+    opened: Open, clock: Clock, key_file: str, flow: MockClock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = lambda request: Script() if "new-key" in str(request.headers) else Script(status=401)
+        _, end = await table.heard(cafe)
+        assert isinstance(end, Failed)
+        assert "refuses its key" in end.detail
+        assert (table.agent.status.state, table.agent.status.reason) == ("unavailable", "the AI service refuses the API key")
+        for _ in range(3):
+            with pytest.raises(Rejected, match="refuses the API key"):
+                await table.ask(cafe)
+        flow.jump(60)
+        await table.heard(cafe, "and now?")
+        assert len(table.upstream.requests) == 2
+        out, err = capsys.readouterr()
+        assert (out + err).count("refuses the API key") == 1
+        with open(key_file, "w") as file:
+            file.write("new-key")
+        flow.jump(60)
+        assert (await table.heard(cafe))[0] == TEXT
+        assert table.agent.status.state == "ok"
+
+
+async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_closes(opened: Open, flow: MockClock) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = Script(status=500)
+        for number in range(5):
+            assert table.agent.status.state == "ok"
+            await table.heard(cafe, f"question {number}")
+        assert table.agent.status.reason == "the AI service reports errors"
+        with pytest.raises(Rejected) as caught:
+            await table.ask(cafe)
+        assert 4000 < caught.value.extras["retryAfterMs"] <= 5000  # time flows, if slowly
+        assert len(table.upstream.requests) == 5
+        flow.jump(5)
+        await table.heard(cafe)  # the probe fails, and the pause doubles
+        with pytest.raises(Rejected):
+            await table.ask(cafe)
+        flow.jump(5)
+        with pytest.raises(Rejected):
+            await table.ask(cafe)
+        flow.jump(5)
+        table.upstream.script = Script()
+        assert (await table.heard(cafe))[0] == TEXT
+        assert table.agent.status.state == "ok"
