@@ -72,6 +72,11 @@ class StoreError(Exception):
     """Postgres or Redis could not be reached, did not answer in time, or lost the connection. Nothing is known about the outcome."""
 
 
+def storage_unavailable() -> Rejected:
+    """What a `StoreError` is to whoever asked."""
+    return Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=1000)
+
+
 class StoreConflict(Exception):
     """Postgres refused a write because it would break a uniqueness rule. `constraint` names it; nothing was written."""
 

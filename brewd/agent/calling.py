@@ -27,7 +27,7 @@ from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfig
 from brewd.agent.slots import Slots
 from brewd.config_agent import Agent as Config
-from brewd.errors import Rejected, StoreError
+from brewd.errors import Rejected, StoreError, storage_unavailable
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
@@ -291,7 +291,8 @@ def busy() -> Rejected:
     return Rejected("agent_unavailable", "The agent answers others at the moment. Ask again in a few seconds.", retryAfterMs=BUSY_RETRY_MS)
 
 
-_UNWRITTEN: Final = Failed("storage_unavailable", "The store does not answer right now; try again in a moment.", 1000)
+_AWAY: Final = storage_unavailable()
+_UNWRITTEN: Final = Failed(_AWAY.code, _AWAY.detail, _AWAY.extras["retryAfterMs"])
 _STOPPED: Final = Failed("agent_unavailable", "The answer was stopped before its end.", 1000)
 
 

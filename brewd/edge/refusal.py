@@ -1,4 +1,4 @@
-"""What every refusal says, whoever writes the bytes: over HTTP an RFC 9457 problem; and what is said when it was nobody's fault who asked."""
+"""What every refusal says, whoever writes the bytes: over HTTP an RFC 9457 problem; and what is said of a bug."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ _WAIT_DEFAULT_MS: Final = 1000
 
 def title_of(code: str) -> str:
     return code.replace("_", " ").capitalize()
-
-
-def storage_unavailable() -> Rejected:
-    """For a `StoreError`."""
-    return Rejected("storage_unavailable", "The store does not answer right now; try again in a moment.", retryAfterMs=_WAIT_DEFAULT_MS)
 
 
 def internal(incident: str) -> Rejected:

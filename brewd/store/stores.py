@@ -27,6 +27,8 @@ log = get_logger("brewd")
 
 RETRY_S: Final = 0.5
 REPLICA_POOL_MAX: Final = 2
+CONNECTIONS_BESIDE: Final = 30
+"""That our own Postgres takes beside the pool's: the journal's, the ledger's, the agent's worker's, and whoever looks in with `psql` or `pg_dump`."""
 
 ENDLESS_RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
 """Service goes on without Redis and without the ledger, so there is no end to trying: ever more slowly within a period."""
@@ -67,7 +69,8 @@ async def open_stores(config: Config, root: Supervisor, bridge: Bridge, *, meanw
 @asynccontextmanager
 async def _embedded(config: Config, root: Supervisor, meanwhile: Callable[[], Awaitable[None]]) -> AsyncIterator[tuple[str, str]]:
     """The addresses of Postgres and Redis, once those of them that are ours run."""
-    postgres = PostgresServer(data_dir=config.data.path) if config.postgres.url == "embedded" else None
+    connections = {"max_connections": str(config.postgres.pool_max + CONNECTIONS_BESIDE)}
+    postgres = PostgresServer(data_dir=config.data.path, settings=connections) if config.postgres.url == "embedded" else None
     redis = RedisServer(data_dir=config.data.path) if config.redis.url == "embedded" else None
     servers: list[PostgresServer | RedisServer] = [server for server in (postgres, redis) if server is not None]
     try:

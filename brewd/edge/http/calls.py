@@ -18,10 +18,10 @@ from msgspec import Struct
 from brewd.edge.http import body
 from brewd.edge.http.endpoint import Call, Endpoint, allowed
 from brewd.edge.http.parts import HttpParts
-from brewd.edge.refusal import internal, storage_unavailable
+from brewd.edge.refusal import internal
 from brewd.edge.ws.asyncapi import Shape
 from brewd.edge.ws.plain import FrameRef
-from brewd.errors import Rejected, StoreError
+from brewd.errors import Rejected, StoreError, storage_unavailable
 from brewd.people.tokens import Identity
 from brewd.runtime.log import get_logger
 

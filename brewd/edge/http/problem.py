@@ -12,9 +12,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from brewd.edge.refusal import MEDIA_TYPE, internal, problem_body, storage_unavailable
+from brewd.edge.refusal import MEDIA_TYPE, internal, problem_body
 from brewd.edge.standing import OverLimit, headers
-from brewd.errors import STATUS, Rejected, StoreError
+from brewd.errors import STATUS, Rejected, StoreError, storage_unavailable
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
 

@@ -21,11 +21,11 @@ from brewd.agent.pieces import Chunk, Complete, Piece
 from brewd.agent.settings import AgentConfigs
 from brewd.cafe import commands as c
 from brewd.cafe.events import Draining, Event
-from brewd.edge.refusal import internal, storage_unavailable
+from brewd.edge.refusal import internal
 from brewd.edge.ws import agent_frames as f
 from brewd.edge.ws import peer, plain
 from brewd.edge.ws.watchers import Watchers
-from brewd.errors import Rejected, StoreError
+from brewd.errors import Rejected, StoreError, storage_unavailable
 from brewd.people.tokens import Identity
 from brewd.runtime.ids import Ids
 from brewd.runtime.log import get_logger
