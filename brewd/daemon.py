@@ -257,13 +257,14 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     root.spawn("journal", journal.run, essential=True)
     root.spawn("mirror", mirror.run)
     root.spawn("ledger", ledger.run, restart=ENDLESS_RESTART)
+    warmth = CafeMirror(mirror=mirror, redis=stores.redis, clock=ground.clock)
     directory = Directory(
         supervisor=root.group("cafes"),
         store=stores.messages,
         journal=journal,
         standings=Standings(pg=stores.postgres, cafes=people.cafes, decisions=ledger, clock=ground.clock),
         keeper=ledger,
-        warmth=CafeMirror(mirror=mirror, redis=stores.redis, clock=ground.clock),
+        warmth=warmth,
         clock=ground.clock,
         ids=ground.ids,
         alarms=alarms,
@@ -287,6 +288,7 @@ def _rooms(ground: _Ground, stores: Stores, people: People, sockets: Sockets, st
     root.spawn("delivery", social.delivery.run)
     agent, watchers = _agent(ground, stores, people, directory, mirror, journal=journal), Watchers(Plain())
     agent.proactive.listeners.append(watchers.tell)
+    warmth.on_unsaid.append(agent.agent.unsaid)
     keeping = housekeeping(
         pg=pg, replica=stores.replica, redis=stores.redis, mirror=mirror, clock=clock, ids=ids, sessions=people.sessions, rooms=directory,
         decisions=ledger, send_away=sockets.close_user, badges=badges, pokes=social.pokes, agent=agent,

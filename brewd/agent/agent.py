@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -70,6 +71,7 @@ class Agent:
         self._ids = ids
         self._under_way: dict[Key, Answer] = {}
         self._admissions: dict[Key, trio.Lock] = {}
+        self._unsaid: Counter[str] = Counter()
         self._kept = Kept(self._is_over)
 
     @property
@@ -107,9 +109,11 @@ class Agent:
         entry = self._entry(inquiry, query, config)
         found = self._shared(key)
         if found is None:
-            until_s = self._calls.deadline_s()
+            until_s, unsaid = self._calls.deadline_s(), 0
 
             async def question() -> Question:
+                nonlocal unsaid
+                unsaid = self._unsaid[cafe_id]
                 return Question(await self._context.stable(cafe_id, config), await self._context.live(cafe_id), query)
 
             async def take() -> object:
@@ -122,7 +126,7 @@ class Agent:
                     found = await self._cache.find(key)
                 if found is None:
                     ticket = await self._calls.admit(entry, config, question, take, until_s)
-                    return self._asked(entry, self._start(key, ticket))
+                    return self._asked(entry, self._start(key, ticket, shared=self._unsaid[cafe_id] == unsaid))
         return self._given(found, entry)
 
     def resume(self, query_id: str, user_id: str) -> Asked:
@@ -143,11 +147,16 @@ class Agent:
         for asked in self._kept.of(user_ids):
             self._kept.pop(asked.query_id)
             asked.cancel()
+        self._context.forget(cafe_id)
+        self._log.writer.forget(user_ids)
+        self.unsaid(cafe_id)
+
+    def unsaid(self, cafe_id: str) -> None:
+        """Something was taken back there: what is answered by now, or asked with it, is answered to nobody who comes later. Never blocks."""
+        self._unsaid[cafe_id] += 1
         for key in [key for key in self._under_way if key.cafe_id == cafe_id]:
             del self._under_way[key]
         self._cache.forget(cafe_id)
-        self._context.forget(cafe_id)
-        self._log.writer.forget(user_ids)
 
     def _as_asked(self, config: AgentConfig, personality: str | None) -> AgentConfig:
         """The café's config, with the persona an asker wants. Raises `Rejected` where the agent is off, or there is no such persona."""
@@ -179,11 +188,14 @@ class Agent:
         self._log.end(replace(entry, outcome=outcome, cached=True))
         return self._asked(entry, answer)
 
-    def _start(self, key: Key, ticket: Ticket) -> Answer:
-        answer = self._under_way[key] = Answer(self._clock)
+    def _start(self, key: Key, ticket: Ticket, *, shared: bool) -> Answer:
+        """`shared`: nothing was taken back since its question was put together."""
+        answer = Answer(self._clock)
+        if shared:
+            self._under_way[key] = answer
 
         def done(end: End) -> None:
-            if self._under_way.get(key) is not answer:  # somebody it may speak of was erased meanwhile
+            if self._under_way.get(key) is not answer:  # something it may speak of was taken back
                 return
             del self._under_way[key]
             if isinstance(end, Complete) and not end.truncated:

@@ -117,11 +117,13 @@ class AnswerCache:
         self._mirror.write(key.redis, [("SET", key.redis, msgspec.json.encode(answered), "PX", TTL_MS), ("SET", MARK_KEY, 1, "PX", TTL_MS)])
 
     def forget(self, cafe_id: str) -> None:
-        """Nothing that was answered in this café is answered again: somebody it may speak of is gone."""
+        """Nothing that was answered in this café is answered again: it may speak of what is gone."""
         for key in [key for key in self._held if key.cafe_id == cafe_id]:
             del self._held[key]
             self._mirror.write(key.redis, [("DEL", key.redis)])
         now_ms = self._clock.now_ms()
+        mark = FORGOTTEN_KEY.replace("{id}", cafe_id)
+        self._mirror.write(mark, [("SET", mark, now_ms, "PX", TTL_MS)])  # for whoever starts after us
         self._forgotten_ms.pop(cafe_id, None)
         self._forgotten_ms[cafe_id] = now_ms
         while (first := next(iter(self._forgotten_ms))) != cafe_id and self._forgotten_ms[first] + TTL_MS <= now_ms:

@@ -6,12 +6,14 @@ looked at; of names it keeps those of the authors, to take them out of what was 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
+import trio
 from msgspec import Struct
 
 from brewd.agent.prompt import CHAT_LINES_MAX, LIST_MAX, Live, Stable, menu_lines, version_of
@@ -70,6 +72,8 @@ class Context:
         self._rooms = rooms
         self._clock = clock
         self._statistics: dict[str, _Statistics] = {}
+        self._reading: dict[str, trio.Event] = {}
+        self._forgets: Counter[str] = Counter()
         self._stable: dict[str, tuple[tuple[Cafe, AgentConfig, _Statistics], Stable]] = {}  # with what it was made of
 
     async def stable(self, cafe_id: str, config: AgentConfig) -> Stable:
@@ -104,7 +108,8 @@ class Context:
         return self._lately(cafe_id, heard.messages)
 
     def forget(self, cafe_id: str) -> None:
-        """Read its statistics anew."""
+        """Read its statistics anew, those that are being read at the moment, too."""
+        self._forgets[cafe_id] += 1
         self._statistics.pop(cafe_id, None)
         self._stable.pop(cafe_id, None)
 
@@ -127,18 +132,33 @@ class Context:
         return known if known is not None and 0 <= self._clock.now_ms() - known.at_ms < STATISTICS_MS else None
 
     async def _known(self, cafe: Cafe) -> _Statistics:
-        known = self._fresh(cafe.id)
-        if known is not None:
+        """Of many who come at once one reads; the others read for themselves only if that failed."""
+        if (reading := self._reading.get(cafe.id)) is not None:
+            await reading.wait()
+        if (known := self._fresh(cafe.id)) is not None:
             return known
-        now_ms = self._clock.now_ms()
+        reading = self._reading[cafe.id] = trio.Event()
+        try:
+            return await self._read(cafe)
+        finally:
+            reading.set()
+            if self._reading.get(cafe.id) is reading:
+                del self._reading[cafe.id]
+
+    async def _read(self, cafe: Cafe) -> _Statistics:
+        now_ms, forgets = self._clock.now_ms(), self._forgets[cafe.id]
         drinks = await self._pg.fetch("agent_popular_items", cafe.id, as_datetime(now_ms - DRINKS_MS), LIST_MAX)
         interests = await self._pg.fetch("agent_top_interests", cafe.id, as_datetime(now_ms), PEOPLE_MIN, LIST_MAX)
         known = _Statistics(now_ms, tuple(row["name"] for row in drinks), tuple(row["interest"] for row in interests), await self._peaks(cafe, now_ms))
+        if self._forgets[cafe.id] == forgets:  # else somebody who may be counted there was erased meanwhile
+            self._keep(cafe.id, known)
+        return known
+
+    def _keep(self, cafe_id: str, known: _Statistics) -> None:
         if len(self._statistics) >= REMEMBERED_MAX:
             self._statistics.clear()
             self._stable.clear()
-        self._statistics[cafe.id] = known
-        return known
+        self._statistics[cafe_id] = known
 
     async def _peaks(self, cafe: Cafe, now_ms: int) -> tuple[int, ...]:
         rows: list[Any] = await self._pg.fetch("agent_peak_hours", cafe.id, as_datetime(now_ms - PEAKS_MS), cafe.timezone, PEAK_HOURS)

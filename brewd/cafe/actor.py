@@ -43,6 +43,9 @@ class Observer(Protocol):
 
     def touched(self, room: Room) -> None: ...
 
+    def unsaid(self, cafe_id: str) -> None:
+        """Something that was said there is deleted, and nobody was told yet."""
+
 
 class Keeper(Protocol):
     """Whoever writes down what was decided (the ledger)."""
@@ -128,6 +131,8 @@ class CafeActor:
         fanout, history = self._ref.fanout, self.room.history
         deleted = [] if fanout.told_seq is None else history.deleted_upto(fanout.told_seq)
         messages = [history.get(id) for id in deleted if id not in fanout.told_deleted]
+        if messages:
+            self._observer.unsaid(self.room.cafe_id)
         return [Broadcast(MessageDeleted(message.id, message.cafe_id, message.seq)) for message in messages if message is not None]
 
     async def run(self) -> None:
@@ -180,6 +185,8 @@ class CafeActor:
     def _settle(self, outcome: Outcome, now_ms: int) -> None:
         self._outcome = None
         if isinstance(outcome, Committed):
+            if outcome.redacted:
+                self._observer.unsaid(self.room.cafe_id)
             self._perform(confirmed(self.room, outcome.generation, outcome.redacted, now_ms))
         elif isinstance(outcome, TakenBack):
             self._perform(taken_back(self.room, outcome.generation, {}))

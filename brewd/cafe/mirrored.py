@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from brewd.cafe.events import UserView
@@ -41,6 +43,12 @@ class CafeMirror:
         self._redis = redis
         self._clock = clock
         self._shown: dict[str, _Shown] = {}
+        self.on_unsaid: list[Callable[[str], object]] = []
+        """Told of a café where something was deleted, before anybody there is. Must not block."""
+
+    def unsaid(self, cafe_id: str) -> None:
+        for told in self.on_unsaid:
+            told(cafe_id)
 
     def touched(self, room: Room) -> None:
         shown = self._shown.get(room.cafe_id)

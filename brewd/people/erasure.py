@@ -131,7 +131,8 @@ class Erasure:
         self.on_patrons: list[Callable[[], object]] = []
         """Told when patrons were erased, and what they had with them. Must not block."""
         self.on_people: list[Callable[[str, Collection[str]], object]] = []
-        """Told of a café, and its customers who are erased, before their rows go. Once for all of them: memory is looked through once. Must not block."""
+        """Told of a café, and its customers who are erased, before their rows go and after: meanwhile somebody may have read them. Once for all of them:
+        memory is looked through once. Must not block."""
         self._owed: dict[str, tuple[Gone, Sequence[str]]] = {}
 
     async def user(self, user_id: str, cafe_id: str) -> Receipt:
@@ -168,6 +169,7 @@ class Erasure:
         for table, name, arity in self._of_user:
             if table not in spared:
                 tables[table] += await self._in_batches(name, arity, people, rest_s)
+        self._tell(rooms)
         await self._redone(rooms, wrote=tables["message"] > 0)
         keys = await self._unwritten([(gone, logins.get(gone.id, ())) for gone in people])
         return Receipt(dict(tables), keys)
@@ -219,7 +221,10 @@ class Erasure:
         for gone in people:
             self._sessions.end(gone.id, gone.expires_ms)
             self._send_away(gone.id, close.code, close.reason)
-        for cafe_id, command in _by_cafe(people).items():
+        self._tell(_by_cafe(people))
+
+    def _tell(self, rooms: Mapping[str, c.Forget]) -> None:
+        for cafe_id, command in rooms.items():
             user_ids = frozenset(user_id for user_id, _ in command.people)
             for told in self.on_people:
                 told(cafe_id, user_ids)

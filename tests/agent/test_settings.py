@@ -8,13 +8,11 @@ import msgspec
 import pytest
 
 from brewd.agent.context import agent_user_id
-from brewd.agent.pieces import Complete
 from brewd.agent.settings import AgentConfig
 from brewd.errors import Rejected
 from brewd.people.moderation import house_user_id
 from brewd.runtime.clock import as_datetime
-from tests.agent.table import Table, hear, until
-from tests.agent.upstream import Script
+from tests.agent.table import Table, hear
 
 DAY_MS = 86_400_000
 
@@ -132,19 +130,6 @@ async def test_what_arrives_late_of_one_who_is_being_erased_is_nobodys(table: Ta
     await table.row("UPDATE customer SET ended_at = created_at WHERE id = $1::uuid", ben.user_id)
     await table.heard(cafe, "is there cake?", who=ben)
     assert await table.logged("user_id, session_id, query, input_tokens > 0") == [(None, None, None, True)]
-
-
-async def test_an_answer_under_way_while_somebody_is_erased_is_not_given_again(table: Table) -> None:
-    cafe = await table.cafe()
-    anna, ben = await table.guest(cafe), await table.guest(cafe)
-    table.upstream.script = Script(held=True)
-    asked = await table.ask(cafe, who=anna)
-    await until(lambda: table.upstream.requests)
-    table.agent.forget(cafe.id, {ben.user_id})
-    table.upstream.let(20)
-    _, end = await hear(asked)
-    assert isinstance(end, Complete)
-    assert not (await table.ask(cafe, who=anna)).cached
 
 
 async def test_the_agent_and_the_house_have_an_id_of_their_own_in_each_cafe(table: Table) -> None:

@@ -154,6 +154,20 @@ async def test_a_deletion_is_asked_for_like_any_question(world: World, autojump_
     assert (answer.message.id, answer.message.deleted, answer.message.content) == (stored.id, True, "")
     assert await code(world, c.Delete(ANN, message(1).id)) == "not_found"
     assert (await ann.hear())[-1] == "message:deleted"
+    assert world.mirrored.unsaids == {CAFE: 1}
+
+
+async def test_a_deletion_that_an_actor_did_not_live_to_tell_is_told_by_the_next(world: World, autojump_clock: MockClock) -> None:
+    ann = await world.enter(ANN)
+    ann.say("hi")
+    await world.calm()
+    stored = world.tables.rows[CAFE][0]
+    stored.content, stored.deleted_at = "", stored.created_at
+    await crash(ann, 1)
+    assert "message:deleted" in await ann.hear()
+    assert world.mirrored.unsaids == {CAFE: 1}
+    await crash(ann, 1)
+    assert world.mirrored.unsaids == {CAFE: 1}
 
 
 # Sleeping

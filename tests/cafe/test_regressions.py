@@ -64,6 +64,9 @@ class Cold:
     def touched(self, room: Room) -> None:
         pass
 
+    def unsaid(self, cafe_id: str) -> None:
+        pass
+
     async def topics(self, cafe_id: str) -> list[tuple[str, float]]:
         await trio.lowlevel.checkpoint()
         return []

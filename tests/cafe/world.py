@@ -76,10 +76,14 @@ class Mirrored:
     def __init__(self) -> None:
         self.warm: list[tuple[str, float]] = []
         self.touches: Counter[str] = Counter()
+        self.unsaids: Counter[str] = Counter()
         self.over: list[str] = []
 
     def touched(self, room: Room) -> None:
         self.touches[room.cafe_id] += 1
+
+    def unsaid(self, cafe_id: str) -> None:
+        self.unsaids[cafe_id] += 1
 
     async def topics(self, cafe_id: str) -> list[tuple[str, float]]:
         await trio.lowlevel.checkpoint()

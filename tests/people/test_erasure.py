@@ -114,6 +114,26 @@ async def tipped(world: World, cafe: Cafe, joined: JoinAnswer) -> None:
     await world.visits.write([Seen(joined.user.id, world.clock.now_ms())], timeout_s=5.0)
 
 
+async def test_who_remembers_people_is_told_before_their_rows_go_and_after(
+    world: World, erasure: Erasure, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was read in between is forgotten, too."""
+    cafe = await world.cafe()
+    ann = await lived(world, cafe, redis, "r-ann", 1)
+    seen: list[object] = []
+    batches = Erasure._in_batches
+
+    async def noting(erasure: Erasure, *args: Any) -> int:
+        seen.append("rows")
+        return await batches(erasure, *args)
+
+    monkeypatch.setattr(Erasure, "_in_batches", noting)
+    erasure.on_people.append(lambda cafe_id, user_ids: seen.append((cafe_id, *user_ids)))
+    await erasure.user(ann.user.id, cafe.id)
+    told = (cafe.id, ann.user.id)
+    assert seen == [told, *["rows"] * seen.count("rows"), told]
+
+
 async def test_what_was_between_them_and_others_goes_but_a_poke_that_would_say_by_going_who_it_was_from(world: World, erasure: Erasure) -> None:
     cafe = await world.cafe()
     ann, bob, cid = [await world.join(cafe, name) for name in ("r-ann", "r-bob", "r-cid")]

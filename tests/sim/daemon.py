@@ -206,6 +206,9 @@ class Daemon:
 
     # What the directory asks of its surroundings (`directory.Warmth`, `actor.Step`).
 
+    def unsaid(self, cafe_id: str) -> None:
+        pass
+
     def touched(self, room: Room) -> None:
         self.rooms[room.cafe_id] = room
         crashed_s = self._crashed_s.pop(room.cafe_id, None)

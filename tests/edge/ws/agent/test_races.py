@@ -126,6 +126,15 @@ async def test_a_question_that_waits_is_asked_with_what_is_true_when_its_turn_co
         assert "llama" not in upstream.requests[-1].raw.decode()
 
 
+async def test_what_was_answered_before_a_message_was_deleted_is_not_answered_again(house: House, cafe: Cafe, ann: Person, upstream: Upstream) -> None:
+    wire, room = await connect(house, ann), await house.enter(ann)
+    sent = await house.send(room, cafe.id, "there is a purple llama")
+    await completed(wire, await ask(wire, ann, "What is new?"))
+    await room.ask("message:delete", {"messageId": sent["message"]["id"]})
+    await completed(wire, await ask(wire, ann, "What is new?"))
+    assert ["llama" in request.raw.decode() for request in upstream.requests] == [True, False]
+
+
 @pytest.mark.parametrize("words", ["{} has gout", "gout has {}!", "({})"])
 async def test_no_guest_is_named_to_the_api_whoever_they_are(house: House, cafe: Cafe, ann: Person, upstream: Upstream, words: str) -> None:
     silent, carl = await house.guest(cafe), await house.guest(cafe)
