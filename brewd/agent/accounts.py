@@ -1,7 +1,7 @@
 """What every café has spent on the agent: budgets in memory, read back from `agent_queries` when a café is first asked about, and every call written down.
 
-Owns a budget a café. A call is written before it starts, with what is reserved for it, so that a crash forgets no call: one whose end was
-not written down yet counts as what was reserved. `row_writer` does the writing.
+Owns a budget a café. A call is written before it starts, with the most that it can cost, so that a crash forgets no call and no cent:
+one whose end was not written down yet counts as that. `row_writer` does the writing.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from brewd.agent.pieces import Usage
 from brewd.config_agent import PRICES, Price
@@ -46,6 +47,12 @@ def price_of(prices: Mapping[str, Price], model: str) -> Price:
 def expected_microcents(price: Price, *, input_tokens: int, max_tokens: int) -> int:
     """What to reserve for a call; at least one."""
     return max(1, cost_microcents(price, Usage(input_tokens, -(-max_tokens // _OUTPUT_SHARE))))
+
+
+def dearest_microcents(price: Price, *, input_tokens: int, max_tokens: int) -> int:
+    """What a call counts as that nobody saw the end of: its greatest length, and a question that is new to the API's cache."""
+    new = Usage(cache_write_tokens=input_tokens) if price.cache_write_usd > price.input_usd else Usage(input_tokens)
+    return cost_microcents(price, replace(new, output_tokens=max_tokens))
 
 
 class Period(Struct, frozen=True):

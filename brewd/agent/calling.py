@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 
 from brewd.agent.accounts import Account, AgentLog
 from brewd.agent.answers import Answer
-from brewd.agent.budget import cost_microcents, expected_microcents, price_of
+from brewd.agent.budget import cost_microcents, dearest_microcents, expected_microcents, price_of
 from brewd.agent.calls import BYTES_PER_TOKEN, Answerer, GiveWay, Meter, Opening, Trouble, UpstreamError, Written
 from brewd.agent.circuit import Circuit
 from brewd.agent.key import api_key
@@ -54,6 +54,7 @@ class Ticket(Struct, frozen=True):
     account: Account
     entry: Entry
     task: Task
+    input_tokens: int
     reserved: int
 
 
@@ -71,6 +72,9 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
     "cut": ("The answer broke off.", 1000),
 }
 """What an asker is told, and when trying again may help."""
+
+_MAY_COST: Final = ("timeout", "cut")
+"""What came of the question over there is not known. Of the other troubles it is: nothing, unless the answer had begun."""
 
 
 class Calls:
@@ -180,7 +184,8 @@ class Calls:
             self._refuse_spent(account)
             model = self._model(account)
             price = price_of(self._config.prices, model)
-            reserved = expected_microcents(price, input_tokens=size_bytes(task) // BYTES_PER_TOKEN, max_tokens=self._max_tokens)
+            input_tokens = size_bytes(task) // BYTES_PER_TOKEN
+            reserved = expected_microcents(price, input_tokens=input_tokens, max_tokens=self._max_tokens)
             account.budget.reserve(reserved)
             await take()
             if self._nursery is None:
@@ -188,7 +193,8 @@ class Calls:
             if not self._circuit.enter(self._clock.now_ms()):
                 self.check()
                 raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
-            return Ticket(account, replace(entry, model=model, cost_microcents=reserved), task, reserved)
+            dearest = dearest_microcents(price, input_tokens=input_tokens, max_tokens=self._max_tokens)
+            return Ticket(account, replace(entry, model=model, cost_microcents=dearest), task, input_tokens, reserved)
         except BaseException:
             account.budget.settle(reserved, 0)
             self._slots.give(entry.cafe_id)
@@ -257,9 +263,12 @@ class Calls:
         assert client is not None
         if self._circuit.reason:  # a probe
             client.use_key(self._find_key(self._config))
+        meter.asked(ticket.input_tokens)
         try:
             written = await client.answer(ticket.task, model=ticket.entry.model, max_tokens=self._max_tokens, on_chunk=said, meter=meter)
         except UpstreamError as error:
+            if error.trouble not in _MAY_COST:
+                meter.refused()
             return self._failed(error), error.trouble
         if self._circuit.succeeded():
             log.info("available")

@@ -55,6 +55,15 @@ class Meter:
         self._bytes = 0
         self._counted = False
 
+    def asked(self, input_tokens: int) -> None:
+        """The question is on its way. A guess: it may cost that, should nothing more be heard of it."""
+        self.input = input_tokens
+
+    def refused(self) -> None:
+        """It was not taken, unless the answer has begun."""
+        if not self.began:
+            self.input = 0
+
     def start(self, input_tokens: int, cache_read: int, cache_write: int, output_tokens: int) -> None:
         """The API took the question: from here on it costs."""
         self.began = True

@@ -15,11 +15,11 @@ from brewd.agent import accounts
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calls import Meter
 from brewd.agent.pieces import Complete, Usage
-from brewd.agent.rows import Entry
+from brewd.agent.rows import STARTED, Entry, put_rows
 from brewd.config_agent import PRICES, Price
 from brewd.errors import Rejected
 from tests.agent.conftest import Open
-from tests.agent.table import Table, until
+from tests.agent.table import Table, hear, until
 from tests.agent.upstream import ANSWER, Script
 
 SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
@@ -168,20 +168,47 @@ async def test_one_cent_and_fifty_askers_over_a_restart(opened: Open) -> None:
         assert len(table.upstream.requests) == calls
 
 
-async def test_a_call_whose_end_was_never_written_counts_as_what_was_reserved(opened: Open) -> None:
-    """As after a kill in the middle of it."""
-    async with opened() as table:
+async def test_a_call_whose_end_was_never_written_counts_as_the_most_it_can_have_cost(opened: Open) -> None:
+    """As after a kill right after it."""
+    limits = {"max_tokens": 200, "thinking_tokens": 0}
+    async with opened(**limits) as table:
         cafe = await table.cafe()
         await table.configs.set(cafe.id, daily_budget_cents=1)
-        await table.heard(cafe)
-        await table.settled()
-        await table.row("UPDATE agent_queries SET outcome = 'started', cost_microcents = 999_999")
-    async with opened() as table:
-        assert (await table.log.summary(cafe.id)).cost_today_microcents == 999_999
-        await table.heard(cafe, "another")
+        table.upstream.script = Script(input_tokens=0, cache_write_tokens=500, output_tokens=200)
+
+        async def put(rows: bytes) -> None:
+            if STARTED.encode() in rows:
+                await put_rows(table.pg, rows)
+
+        with table.log.writer.written_by(put):
+            for number in range(3):
+                await table.heard(cafe, f"question {number}")
+            (account,) = table.log._accounts.values()
+            spent = account.budget.spent_today
+            await table.settled()
+    async with opened(**limits) as table:
+        assert spent == 3 * cost_microcents(PRICES[SONNET], Usage(0, 200, 0, 500))
+        assert spent <= (await table.log.summary(cafe.id)).cost_today_microcents < 2 * spent
         with pytest.raises(Rejected) as caught:
-            await table.ask(cafe, "one more")
+            await table.heard(cafe, "one more")
         assert caught.value.code == "agent_budget_spent"
+
+
+@pytest.mark.parametrize(("script", "costs"), [(Script(before_s=30), True), (Script(status=500), False), (Script(status=429), False)])
+async def test_a_call_the_api_has_said_nothing_of_costs_its_question(opened: Open, script: Script, costs: bool) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = script
+        asked = await table.ask(cafe)
+        await until(lambda: table.upstream.requests)
+        if costs:
+            asked.cancel()
+        else:
+            await hear(asked)
+        await until(lambda: asked.answer.end)
+        ((tokens, cost),) = await table.logged("input_tokens, cost_microcents")
+        size = len(table.upstream.requests[0].raw)
+        assert (size // 6 < tokens < size // 2, cost == cost_microcents(PRICES[SONNET], Usage(tokens))) == (costs, True)
 
 
 async def test_the_row_is_there_before_the_call_is_made(table: Table) -> None:
