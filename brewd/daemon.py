@@ -346,7 +346,7 @@ def _http_parts(ground: _Ground, stores: Stores, people: People, rooms: _Rooms, 
         receipts=people.receipts, joins=people.joins, sessions=people.sessions, tokens=people.tokens, directory=rooms.directory, moderation=rooms.moderation,
         allowances=rooms.allowances, badges=rooms.badges, interests=social.interests, matching=social.matching, pokes=social.pokes, dms=social.dms,
         erasure=rooms.keeping.erasure, analytics=rooms.keeping.analytics,
-        agent_configs=rooms.agent.configs, agent_status=lambda: rooms.agent.agent.status,
+        agent_configs=rooms.agent.configs, agent_status=rooms.agent.agent.status_of,
         guard=guard, health=health.report, live=health.live, ready=health.is_ready,
     )  # fmt: skip
 

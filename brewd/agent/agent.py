@@ -78,6 +78,14 @@ class Agent:
     def status(self) -> Status:
         return self._calls.status
 
+    async def status_of(self, cafe_id: str) -> Status:
+        """As `status`, and what is so in this café alone: its budget may be spent. Raises `Rejected` (`not_found`) and `StoreError`."""
+        if self.status.state != "ok":
+            return self.status
+        account = await self._log.account(cafe_id, await self._configs.get(cafe_id))
+        spent = account.budget.exhausted()
+        return self.status if spent is None else Status("unavailable", f"what it may cost this café {spent} is spent")
+
     async def run(self) -> NoReturn:
         """Make calls until cancelled. On a crash every answer under way ends as failed, and what was answered can still be resumed."""
         await self._calls.run()

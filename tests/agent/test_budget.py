@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from brewd.agent import accounts
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
+from brewd.agent.calling import Status
 from brewd.agent.calls import Meter
 from brewd.agent.pieces import Complete, Usage
 from brewd.agent.rows import STARTED, Entry, put_rows
@@ -239,8 +240,12 @@ async def test_a_budget_of_nothing_allows_nothing_and_none_has_no_end(table: Tab
         await table.ask(cafe)
     assert caught.value.code == "agent_budget_spent"
     assert not table.rooms.ref(cafe.id).taken
+    period = "today" if "daily_budget_cents" in budget else "this month"
+    assert await table.agent.status_of(cafe.id) == Status("unavailable", f"what it may cost this café {period} is spent")
+    assert await table.agent.status_of((await table.cafe()).id) == table.agent.status == Status("ok")
     await table.configs.set(cafe.id, daily_budget_cents=None, monthly_budget_cents=None)
     await table.heard(cafe)
+    assert (await table.agent.status_of(cafe.id)).state == "ok"
 
 
 async def test_the_summary_counts_by_the_cafes_own_calendar(table: Table) -> None:

@@ -40,7 +40,7 @@ def agent_methods(*, agent: AgentParts, cafes: Cafes) -> dict[str, Method]:
         return {
             "cafeId": cafe_id,
             "config": msgspec.to_builtins(await agent.configs.get(cafe_id)),
-            "status": msgspec.to_builtins(agent.agent.status),
+            "status": msgspec.to_builtins(await agent.agent.status_of(cafe_id)),
             "spent": {**msgspec.to_builtins(summary), "hitRate": summary.hit_rate},
         }
 

@@ -60,7 +60,7 @@ async def set_agent(parts: HttpParts, call: Call[AgentBody, NoQuery]) -> AgentAn
 
 
 async def _answer(parts: HttpParts, cafe_id: str, config: AgentConfig) -> AgentAnswer:
-    cafe, status = await parts.cafes.get(cafe_id), parts.agent_status()
+    cafe, status = await parts.cafes.get(cafe_id), await parts.agent_status(cafe_id)
     return AgentAnswer(
         enabled=config.enabled,
         persona=config.persona,

@@ -67,7 +67,7 @@ class HttpParts(Struct, frozen=True, kw_only=True):
     matching: Matching
     pokes: Pokes
     agent_configs: AgentConfigs
-    agent_status: Callable[[], Status]
+    agent_status: Callable[[str], Awaitable[Status]]
     guard: Guard
     health: Callable[[], Awaitable[dict[str, Any]]]
     live: Callable[[], Awaitable[bool]]

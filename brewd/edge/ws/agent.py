@@ -160,12 +160,11 @@ class AgentSocket(peer.Peer):
 
     async def _enter(self, cafe_id: str, ref: c.Ref) -> None:
         try:
-            config = await self._parts.configs.get(cafe_id)
+            config, status = await self._parts.configs.get(cafe_id), await self._parts.agent.status_of(cafe_id)
         except StoreError:
             self.outbox.push(self._parts.dialect.error(ref, storage_unavailable().data()))
             return
         self._parts.watchers.add(cafe_id, self.outbox)
-        status = self._parts.agent.status
         reason = status.reason if config.enabled else "The café has switched its agent off."
         available = config.enabled and status.state == "ok"
         self._answer(ref, f.EnterAnswer(cafe_id, config.persona, available, UNSET if available else reason))

@@ -59,6 +59,9 @@ class State:
         self.is_ready = True
         self.agent = Status("ok")
 
+    async def agent_status(self, cafe_id: str) -> Status:
+        return self.agent
+
     async def health(self) -> dict[str, Any]:
         return {"status": "ok", "version": "1", "uptimeS": 2.5, "checks": {"postgres": "ok", "redis": "ok", "agent": "off"}}
 
@@ -135,7 +138,7 @@ async def make_site(world: World, server: Server | None = None, edge: EdgeLimits
             pg=pg, clock=clock, ids=ids, rooms=rooms, bans=world.sessions, delivery=Delivery(clock=clock, notify=lambda *_: None), notify=lambda *_: None
         ),
         agent_configs=AgentConfigs(pg=pg),
-        agent_status=lambda: state.agent,
+        agent_status=state.agent_status,
         guard=await open_guard(edge, clock=world.clock, cafes=world.cafes),
         health=state.health,
         live=state.live,

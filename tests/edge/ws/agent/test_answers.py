@@ -177,6 +177,18 @@ async def test_frames_that_are_not_understood_are_answered(house: House, ann: Pe
 # The room
 
 
+async def test_who_enters_a_cafe_whose_budget_is_spent_is_told_so(house: House, cafe: Cafe, ann: Person) -> None:
+    await house.parts.agent.configs.set(cafe.id, monthly_budget_cents=0)
+    wire, moderator = await connect(house, ann), house.staff(cafe, "moderator")
+    assert await wire.ask("cafe:join", {"cafeId": cafe.id}) == {
+        "cafeId": cafe.id, "persona": "bartender", "available": False, "reason": "what it may cost this café this month is spent",
+    }  # fmt: skip
+    shown = (await house.api("GET", f"/api/cafes/{cafe.id}/agent", by=moderator)).json
+    assert (shown["state"], shown["reason"]) == ("unavailable", "what it may cost this café this month is spent")
+    assert (await house.api("GET", f"/api/cafes/{cafe.id}", by=ann)).json["agent"]["available"] is False
+    assert (await house.api("GET", "/api/health")).json["checks"]["agent"] == "ok"  # others go on
+
+
 async def test_nobody_is_present_by_asking(house: House, cafe: Cafe, ann: Person) -> None:
     bob = await house.guest(cafe)
     room = await house.enter(bob)
