@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from brewd.cli import options, output
@@ -46,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warnings(config: Config) -> list[str]:
-    """What is right and may not be meant: an agent without a key or with a model that ends, a place that nothing is sent to."""
+    """What is right and may not be meant: an agent without a key of its own or with a model that ends, a place that nothing is sent to."""
     from brewd.agent.key import api_key
     from brewd.agent.upstream import deprecated
+    from brewd.config_agent import PRICES
 
     found = []
     if not api_key(config.agent):
@@ -56,10 +58,14 @@ def _warnings(config: Config) -> list[str]:
             found.append(f"agent.api_key_file: there is no key in {config.agent.api_key_file}: the agent is off")
         else:
             found.append("agent: there is no API key (agent.api_key_file, or ANTHROPIC_API_KEY in the environment): the agent is off")
+    elif config.agent.api_key_file and os.stat(config.agent.api_key_file).st_mode & 0o077:
+        found.append(f"agent.api_key_file: others on this machine may read {config.agent.api_key_file}; chmod 600 it")
     for name in ("model", "economy_model"):
         model = getattr(config.agent, name)
         if (end := deprecated(model)) is not None:
             found.append(f"agent.{name}: {model} is deprecated and ends on {end}; take its successor")
+        elif model not in PRICES and model not in config.agent.prices:
+            found.append(f"agent.{name}: {model} has no price in agent.prices, so it counts as the dearest; is it spelled right?")
     unused = [name for name in ("metrics", "statsd", "sentry_dsn", "otlp") if getattr(config.observe, name)]
     found += [f"observe.{name}: this version of brewd sends nothing there yet" for name in unused]
     return found

@@ -65,6 +65,20 @@ def test_what_is_right_and_may_not_be_meant(run: Run, file: Path, monkeypatch: p
     assert warning == f"agent.api_key_file: there is no key in {file.parent / 'empty'}: the agent is off"
 
 
+def test_an_agent_that_may_not_be_meant_so_is_warned_of(run: Run, file: Path) -> None:
+    key = file.parent / "key"
+    key.write_text("sk-x\n")
+    key.chmod(0o640)
+    file.write_text('[agent]\napi_key_file = "key"\nmodel = "claude-sonet-5-5"\n')
+    assert run("check", "-c", str(file), "--json").json["warnings"] == [
+        f"agent.api_key_file: others on this machine may read {key}; chmod 600 it",
+        "agent.model: claude-sonet-5-5 has no price in agent.prices, so it counts as the dearest; is it spelled right?",
+    ]
+    key.chmod(0o600)
+    file.write_text('[agent]\napi_key_file = "key"\n')
+    assert run("check", "-c", str(file), "--json").json["warnings"] == []
+
+
 def test_a_missing_file(run: Run, file: Path) -> None:
     assert run("check", "-c", str(file)) == (78, "", f"{file}: cannot be read: No such file or directory\n")
 
