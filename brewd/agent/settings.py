@@ -56,9 +56,14 @@ class AgentConfigs:
 
     async def set(self, cafe_id: str, **changes: Any) -> AgentConfig:
         """Change the named fields (those of `AgentConfig`). Raises `Rejected` (`not_found`, `invalid_request` naming the field) and `StoreError`."""
-        config = await self._pg.transaction(_set, cafe_id, changes)
-        self._changes += 1
-        self._keep(cafe_id, config)
+        earlier = self._changes
+        try:
+            config = await self._pg.transaction(_set, cafe_id, changes)
+        finally:  # also when nobody waits for it any more: it may be written all the same
+            self._changes += 1
+            self._cached.pop(cafe_id, None)
+        if self._changes == earlier + 1:  # else another change overlapped, and may be the later one
+            self._keep(cafe_id, config)
         return config
 
     def _keep(self, cafe_id: str, config: AgentConfig) -> None:

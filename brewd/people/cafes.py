@@ -84,9 +84,13 @@ class Cafes:
 
     async def change(self, cafe_id: str, fields_for: Callable[[Cafe], dict[str, Any]]) -> tuple[Cafe, Cafe]:
         """Change the fields that `fields_for` makes of the café as it stands; how it was, and how it is. Raises as `set` does."""
-        before, after = await self._pg.transaction(_change, cafe_id, lambda cafe: self.changed(cafe, fields_for(cafe)))
-        self._changes += 1
-        self._keep(after)
+        earlier = self._changes
+        try:
+            before, after = await self._pg.transaction(_change, cafe_id, lambda cafe: self.changed(cafe, fields_for(cafe)))
+        finally:  # also when nobody waits for it any more: it may be written all the same
+            self.forget(cafe_id)
+        if self._changes == earlier + 1:  # else another change overlapped, and may be the later one
+            self._keep(after)
         return before, after
 
     async def terms(self, cafe_id: str) -> Terms:

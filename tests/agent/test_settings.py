@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from brewd.agent.context import agent_user_id
 from brewd.agent.settings import AgentConfig
@@ -13,6 +14,7 @@ from brewd.errors import Rejected
 from brewd.people.moderation import house_user_id
 from brewd.runtime.clock import as_datetime
 from tests.agent.table import Table, hear
+from tests.late import Late
 
 DAY_MS = 86_400_000
 
@@ -58,6 +60,31 @@ async def test_a_cafe_that_is_not_there_has_nothing_to_set(table: Table) -> None
     with pytest.raises(Rejected) as caught:
         await table.configs.set(table.ids.uuid7(), enabled=False)
     assert caught.value.code == "not_found"
+
+
+async def test_of_two_changes_that_overlap_the_later_stays_whoever_hears_of_it_first(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.configs.get(cafe.id)
+    late = Late(table.pg)
+    table.configs._pg = late  # type: ignore[assignment]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: table.configs.set(cafe.id, proactivity="hype"))
+        await late.done.wait()
+        later = await table.configs.set(cafe.id, daily_budget_cents=5)
+        late.told.set()
+    assert await table.configs.get(cafe.id) == later == AgentConfig(proactivity="hype", daily_budget_cents=5)
+
+
+async def test_a_change_that_is_given_up_when_it_was_made_already_holds(table: Table) -> None:
+    cafe = await table.cafe()
+    await table.configs.get(cafe.id)
+    late = Late(table.pg)
+    table.configs._pg = late  # type: ignore[assignment]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: table.configs.set(cafe.id, enabled=False))
+        await late.done.wait()
+        nursery.cancel_scope.cancel()
+    assert await table.configs.get(cafe.id) == AgentConfig(enabled=False)
 
 
 async def test_popular_is_what_was_bought_most_within_a_week_here(table: Table) -> None:
