@@ -82,7 +82,8 @@ class Proactive:
             nonlocal spoken
             async with limiter:
                 try:
-                    spoken += await self._look(cafe_id)
+                    spoke = await self._look(cafe_id)
+                    spoken += spoke  # no sooner: others count meanwhile
                 except (Rejected, StoreError) as error:
                     log.info("proactive_left_out", cafe=cafe_id, why=str(error))
 

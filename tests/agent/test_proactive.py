@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from brewd.agent.context import agent_user_id
+from brewd.agent.proactive import AT_ONCE
 from brewd.config import Config
 from brewd.config_agent import Agent
 from brewd.people.records import Cafe
@@ -95,6 +96,13 @@ async def test_it_waits_for_its_gap_and_never_says_the_same_twice(house: House, 
     await crowd(house, cafe)
     say(upstream, "The oven is warm, the croissants come soon.")
     assert await round_of(house) == 1
+
+
+async def test_of_many_that_it_speaks_in_at_once_each_is_counted(house: House, upstream: Upstream, flow: MockClock) -> None:
+    for _ in range(AT_ONCE):
+        await crowd(house, await house.cafe())
+    say(upstream, "Has anyone tried the new lemon cake?")
+    assert await round_of(house) == AT_ONCE
 
 
 async def quiet_because(house: House, upstream: Upstream, reason: str) -> int:
