@@ -43,7 +43,12 @@ SAID_READ: Final = 50
 ALIKE: Final = 0.6
 """Share of words that two messages may not have in common."""
 
-ROUND_S: Final = 110.0
+ROUND_S: Final = 100.0
+"""A look that is not done by then is cut off."""
+
+ROUND_MAX_S: Final = ROUND_S + 10.0
+"""No round takes longer, with what comes before the looks and the end of those that are cut off. For the job's deadline: what it cuts off is not counted."""
+
 AT_ONCE: Final = 4
 TEXT_MAX: Final = 600
 

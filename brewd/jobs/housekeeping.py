@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from brewd.agent.parts import AgentParts
+from brewd.agent.proactive import ROUND_MAX_S
 from brewd.cafe.directory import Directory
 from brewd.jobs.job import Job
 from brewd.jobs.scheduler import Scheduler
@@ -64,7 +65,7 @@ def housekeeping(
         Job("expireBadges", "0 0 * * *", badges.expire),
         Job("calculateBadges", "5 0 * * *", badges.calculate),
         Job("expirePokes", "*/5 * * * *", pokes.expire),
-        Job("proactiveMessages", "*/2 * * * *", _counted("messages", agent.proactive.round), deadline_s=110.0),
+        Job("proactiveMessages", "*/2 * * * *", _counted("messages", agent.proactive.round), deadline_s=ROUND_MAX_S),
         Job("expireAgentQueries", "10 * * * *", _counted("queries", agent.log.expire)),
         Job("purgeMessages", "30 3 * * *", retention.run),
         Job("purgeNumbers", "45 3 * * *", Numbers(pg=pg, clock=clock, days=numbers_days).run),

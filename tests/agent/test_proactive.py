@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from brewd.agent.context import agent_user_id
-from brewd.agent.proactive import AT_ONCE
+from brewd.agent.proactive import AT_ONCE, ROUND_S
+from brewd.agent.settings import AgentConfig
 from brewd.config import Config
 from brewd.config_agent import Agent
 from brewd.people.records import Cafe
 from tests.agent.upstream import Script, Upstream
 from tests.edge.ws.house import House, Person, house_config, open_house
-from tests.edge.ws.wire import Wire
+from tests.edge.ws.wire import WAIT_S, Wire
 
 MINUTE_S = 60.0
 
@@ -103,6 +104,38 @@ async def test_of_many_that_it_speaks_in_at_once_each_is_counted(house: House, u
         await crowd(house, await house.cafe())
     say(upstream, "Has anyone tried the new lemon cake?")
     assert await round_of(house) == AT_ONCE
+
+
+async def test_a_cafe_that_hangs_leaves_the_round_in_time_to_be_counted(
+    house: House, upstream: Upstream, flow: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs, spoken = house.parts.agent.configs, trio.Event()
+    house.parts.supervisor.discard("jobs")  # nobody else makes a round
+    fine, bad = await house.cafe(), await house.cafe()
+    get = configs.get
+
+    async def get_or_hang(cafe_id: str) -> AgentConfig:
+        if cafe_id == bad.id:
+            await trio.sleep_forever()
+        return await get(cafe_id)
+
+    monkeypatch.setattr(configs, "get", get_or_hang)
+    house.parts.agent.proactive.listeners.append(lambda cafe_id, text, created_ms: spoken.set())
+    for cafe in (fine, bad):
+        await crowd(house, cafe)
+    say(upstream, "Has anyone tried the new lemon cake?")
+    outcomes: list[Any] = []
+
+    async def work() -> None:
+        scheduler = house.parts.keeping.scheduler
+        outcomes.append(await scheduler._outcome(scheduler._jobs["proactiveMessages"]))
+
+    with trio.fail_after(ROUND_S + WAIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await spoken.wait()
+            flow.jump(ROUND_S)
+    assert outcomes == [("ok", {"messages": 1})]
 
 
 async def quiet_because(house: House, upstream: Upstream, reason: str) -> int:
