@@ -22,14 +22,15 @@ from brewd.config_agent import Agent as Config
 from brewd.people.cafes import Cafes
 from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
-from brewd.runtime.supervisor import Restart, Supervisor
+from brewd.runtime.supervisor import ENDLESS, Restart, Supervisor
 from brewd.store.mirror import Mirror, Pipeline
 from brewd.store.postgres import Postgres
+from brewd.store.stores import ENDLESS_RESTART
 
 END_S: Final = 1.0
 
-RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
-"""Service goes on without the agent, so there is no end to trying."""
+RESTART: Final = Restart(intensity=ENDLESS, period_s=60.0, backoff_s=0.02)
+"""Service goes on without the agent, so there is no end to trying: ever more slowly within a period, of which starting the worker takes a second."""
 
 
 class AgentParts(Struct, frozen=True):
@@ -42,7 +43,7 @@ class AgentParts(Struct, frozen=True):
 
     def spawn(self, root: Supervisor) -> None:
         root.spawn("agent", self.agent.run, restart=RESTART)
-        root.spawn("agent-log", self.log.writer.run, restart=RESTART)
+        root.spawn("agent-log", self.log.writer.run, restart=ENDLESS_RESTART)
 
     async def end(self, root: Supervisor) -> None:
         """Stop what is being answered, and write down what it cost. Takes `END_S` at most."""

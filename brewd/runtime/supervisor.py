@@ -1,7 +1,7 @@
 """Supervision: who restarts what, how often, and what happens when that does not help.
 
 A `Supervisor` owns children, each a coroutine function that runs until it returns (done) or raises (crashed). One-for-one: a
-crash restarts that child alone, after a backoff that grows within the period. More than `intensity` crashes in `period_s`
+crash restarts that child alone, after a backoff that grows within the period that it ran. More than `intensity` crashes in `period_s`
 quarantine a child; an `essential` child instead fails its supervisor, and with it whoever runs that supervisor.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -20,15 +20,23 @@ from brewd.runtime.log import get_logger
 log = get_logger("supervisor")
 
 
+ENDLESS: Final = 64
+"""As an intensity: there is no end to trying. No more crashes than these are counted; long before, the backoff has grown as far as it does."""
+
+
 class Restart(msgspec.Struct, frozen=True):
-    """How much crashing is too much: more than `intensity` in `period_s`. The n-th crash in a period waits `backoff_s`·(2ⁿ⁻¹ - 1)."""
+    """How much crashing is too much: more than `intensity` in `period_s`. The n-th crash in `period_s` that the child ran waits `backoff_s`·(2ⁿ⁻¹ - 1),
+    and `period_s` at most.
+
+    Its pauses are no part of that time: they would soon fill it, and what cannot start would be tried at the old pace again.
+    """
 
     intensity: int = 3
     period_s: float = 5.0
     backoff_s: float = 0.02
 
     def delay_s(self, crashes: int) -> float:
-        """The pause after that many crashes within the period: none after the first."""
+        """The pause after that many crashes: none after the first."""
         return min(self.backoff_s * (2.0 ** (crashes - 1) - 1), self.period_s)
 
 
@@ -48,17 +56,19 @@ class Child:
         self.state = "running"
         self.restarts = 0
         self.last_error = ""
-        self.crashes: deque[float] = deque()
+        self.ran_s = 0.0
+        self.crashes: deque[tuple[float, float]] = deque(maxlen=ENDLESS)  # when, and how long it had run until then, all in all
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
 
-    def note_crash(self, error: Exception, now_s: float) -> int:
-        """Record a crash; how many there were within the period, this one included."""
+    def note_crash(self, error: Exception, now_s: float, ran_s: float) -> int:
+        """Record a crash after a run of so long; how many there were within the period, this one included."""
         self.last_error = f"{type(error).__name__}: {error}"
-        self.crashes.append(now_s)
-        while self.crashes[0] <= now_s - self.restart.period_s:
+        self.ran_s += ran_s
+        self.crashes.append((now_s, self.ran_s))
+        while self.crashes[0][1] <= self.ran_s - self.restart.period_s:
             self.crashes.popleft()
-        return len(self.crashes)
+        return sum(at_s > now_s - self.restart.period_s for at_s, _ in self.crashes)
 
     def stop(self) -> None:
         """Cancel it; `ended` is set when it is gone."""
@@ -131,11 +141,13 @@ class Supervisor:
 
     async def _survives(self, child: Child) -> bool:
         """Run the child once; whether to run it again."""
+        began_s = trio.current_time()
         try:
             child.state = "running"
             await child.run()
         except Exception as error:
-            crashes = child.note_crash(error, trio.current_time())
+            now_s = trio.current_time()
+            crashes = child.note_crash(error, now_s, now_s - began_s)
             log.error("crashed", child=child.name, crashes=crashes, exc_info=error)
             if crashes > child.restart.intensity:
                 child.state = "quarantined"
@@ -144,7 +156,7 @@ class Supervisor:
             if crashes <= child.restart.intensity:
                 child.state = "backoff"
                 child.restarts += 1
-                await trio.sleep(child.restart.delay_s(crashes))
+                await trio.sleep(child.restart.delay_s(len(child.crashes)))
                 return True
             if child.essential:
                 raise GaveUp(f"{child.name} crashed {crashes} times in {child.restart.period_s:g} s: {child.last_error}") from error

@@ -14,7 +14,7 @@ from brewd.errors import StoreError
 from brewd.runtime.bridge import Bridge
 from brewd.runtime.clock import Clock
 from brewd.runtime.log import get_logger
-from brewd.runtime.supervisor import Restart, Supervisor
+from brewd.runtime.supervisor import ENDLESS, Restart, Supervisor
 from brewd.store.embedded import PostgresServer, RedisServer
 from brewd.store.messages import Messages
 from brewd.store.migrate import migrate, migrations_dir
@@ -30,7 +30,7 @@ REPLICA_POOL_MAX: Final = 2
 CONNECTIONS_BESIDE: Final = 30
 """That our own Postgres takes beside the pool's: the journal's, the ledger's, the agent's worker's, and whoever looks in with `psql` or `pg_dump`."""
 
-ENDLESS_RESTART: Final = Restart(intensity=1_000_000, period_s=5.0, backoff_s=0.02)
+ENDLESS_RESTART: Final = Restart(intensity=ENDLESS, period_s=5.0, backoff_s=0.02)
 """Service goes on without Redis and without the ledger, so there is no end to trying: ever more slowly within a period."""
 
 

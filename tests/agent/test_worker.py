@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
-from trio.testing import memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair
 
 from brewd.agent import orders as o
 from brewd.agent import remote
 from brewd.agent import worker as far
 from brewd.agent.calls import Meter, Opening, UpstreamError, Written
+from brewd.agent.parts import RESTART
 from brewd.agent.pieces import Usage
 from brewd.agent.prompt import Live, Question, Stable
 from brewd.agent.remote import WorkerEnded, WorkerProcess, open_worker
@@ -28,6 +29,7 @@ from brewd.agent.words import QUERY_MAX_CHARS
 from brewd.errors import StoreError
 from brewd.people.records import Cafe
 from brewd.runtime.process import SLICE_NS
+from brewd.runtime.supervisor import open_supervisor
 from brewd.store.postgres import Place
 from tests.agent.table import Table, until
 from tests.agent.upstream import ANSWER, Script, Upstream
@@ -145,6 +147,20 @@ async def test_one_that_hangs_is_given_up(upstream: Upstream, monkeypatch: pytes
                 await said(worker)
             await trio.sleep_forever()
     assert not runs(worker.pid)
+
+
+async def test_one_that_cannot_start_is_soon_tried_once_a_minute(autojump_clock: MockClock) -> None:
+    began_s: list[float] = []
+
+    async def run() -> None:
+        began_s.append(trio.current_time())
+        await trio.sleep(0.7)
+        raise WorkerEnded("no memory")
+
+    async with open_supervisor("brewd") as root:
+        root.spawn("agent", run, restart=RESTART)
+        await trio.sleep(600)
+    assert began_s[-1] - began_s[-2] == pytest.approx(60.7)
 
 
 async def test_it_lets_signals_for_the_daemon_pass(upstream: Upstream) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from brewd.runtime.supervisor import GaveUp, Restart, Supervisor, open_supervisor
+from brewd.runtime.supervisor import ENDLESS, GaveUp, Restart, Supervisor, open_supervisor
 
 RESTART = Restart(intensity=3, period_s=5.0, backoff_s=0.02)
 
@@ -73,6 +74,26 @@ async def test_crashes_further_apart_than_the_period_are_forgiven(supervisor: Su
     await trio.sleep(60)
     assert len(moody.began_s) == 11
     assert supervisor.state_of("moody") == "running"
+
+
+async def test_one_that_cannot_start_is_tried_ever_more_slowly_and_at_once_after_it_was_well(supervisor: Supervisor, autojump_clock: MockClock) -> None:
+    moody, restart = Moody(1000, lives_s=0.7), Restart(intensity=ENDLESS, period_s=60.0)
+    supervisor.spawn("moody", moody.run, restart=restart)
+    await trio.sleep(900)
+    pauses_s = [later_s - sooner_s - 0.7 for sooner_s, later_s in pairwise(moody.began_s)]
+    assert pauses_s == pytest.approx([restart.delay_s(crashes) for crashes in range(1, len(pauses_s) + 1)])
+    assert pauses_s[-1] == pytest.approx(60.0)
+    moody.lives_s = 61.0
+    await trio.sleep(200)
+    assert moody.began_s[-1] - moody.began_s[-2] == pytest.approx(61.0)
+
+
+async def test_one_without_an_end_that_does_not_live_at_all_is_tried_for_ever(supervisor: Supervisor, autojump_clock: MockClock) -> None:
+    moody = Moody(10**9)
+    child = supervisor.spawn("moody", moody.run, restart=Restart(intensity=ENDLESS))
+    await trio.sleep(2 * ENDLESS * 5)
+    assert child.restarts > ENDLESS
+    assert child.state == "backoff"
 
 
 async def test_a_quarantined_name_is_free_again_when_it_is_discarded(supervisor: Supervisor, autojump_clock: MockClock) -> None:
