@@ -184,8 +184,9 @@ class RowWriter:
             while self._pending:
                 await self._give_way()
                 await self._write_pending(list(islice(self._pending, self._at_once)))
-                if len(self._pending) < ROWS_MAX:
+                if self._at_once == ROWS_MAX and len(self._pending) < ROWS_MAX:
                     await self._gather()
+            self._at_once = ROWS_MAX  # a batch may have been refused, and then none of its rows
             await self._woken.wait()
             self._woken = trio.Event()
 

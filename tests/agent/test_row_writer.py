@@ -19,12 +19,13 @@ GAP_S = 0.1
 
 class Store:
     """Where rows are put. `writes`: which, and when; `away`, `hangs`: it fails, or never answers; `wrong`: an id it refuses; `locked`: one that hangs;
-    `broken`: a bug."""
+    `crowd_max`: more at once it refuses; `broken`: a bug."""
 
     def __init__(self) -> None:
         self.writes: list[tuple[float, list[str]]] = []
         self.away = self.hangs = self.broken = False
         self.wrong = self.locked = ""
+        self.crowd_max = ROWS_MAX
 
     async def put(self, rows: bytes) -> None:
         ids = [row["id"] for row in msgspec.json.decode(rows)]
@@ -35,7 +36,7 @@ class Store:
             await trio.sleep_forever()
         if self.away:
             raise StoreError("away")
-        if self.wrong in ids:
+        if self.wrong in ids or len(ids) > self.crowd_max:
             raise RowsRefused("CheckViolationError")
         self.writes.append((round(trio.current_time(), 3), ids))
 
@@ -191,6 +192,25 @@ async def test_ends_wait_for_a_store_that_is_away_and_a_wrong_one_for_nothing(wr
     store.away = False
     await writer.flush(5)
     assert (writer.pending, [ids for _, ids in store.writes]) == (0, [["a"], ["c"]])
+
+
+async def test_a_batch_that_was_refused_as_a_whole_does_not_have_all_later_ones_written_one_by_one(
+    writer: RowWriter, store: Store, autojump_clock: MockClock
+) -> None:
+    store.crowd_max = 2
+    for id_ in "abc":
+        writer.end(entry(id_, "answered"))
+    await wait_all_tasks_blocked()
+    for id_ in "def":  # they come faster than one in `GATHER_S`
+        await trio.sleep(GATHER_S / 2)
+        writer.end(entry(id_, "answered"))
+    await trio.sleep(5 * GATHER_S)
+    store.crowd_max = ROWS_MAX
+    for id_ in "ghi":
+        writer.end(entry(id_, "answered"))
+    await trio.sleep(5 * GATHER_S)
+    assert not writer.pending
+    assert [ids for _, ids in store.writes if len(ids) == 3] == [["g", "h", "i"]]
 
 
 async def test_what_is_under_way_is_waited_for_and_not_for_ever(writer: RowWriter, store: Store, autojump_clock: MockClock) -> None:
