@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -31,6 +31,9 @@ UNREAD_S: Final = 0.05
 """A daemon that has stood still itself reads within this what was said meanwhile."""
 
 END_S: Final = 0.5
+KILLED_S: Final = 5.0
+"""One that was killed is not waited for any longer: the kernel may hold it."""
+
 ORDERS_MAX: Final = 4096
 """Orders that wait for the worker to read. More than calls can be in flight: with more it does not read at all."""
 
@@ -107,8 +110,9 @@ class WorkerProcess:
         self._calls[number] = call
         try:
             self.order(o.Ask(number, task, model, max_tokens))
-            with trio.move_on_after(self._timeout_s + OVERDUE_S):
-                await call.ended.wait()
+            for patience_s in (self._timeout_s + OVERDUE_S, UNREAD_S):
+                with trio.move_on_after(patience_s):
+                    await call.ended.wait()
         finally:
             del self._calls[number]
             if call.end is None:
@@ -164,9 +168,9 @@ class WorkerProcess:
         self._process.kill()
 
     async def write(self) -> None:
-        """Until cancelled, or there is nobody to read."""
+        """Until cancelled, or there is nobody to read: `read` tells why."""
         assert self._process.stdin is not None
-        with self._unsent:
+        with self._unsent, suppress(trio.BrokenResourceError):
             async for order in self._unsent:
                 await self._process.stdin.send_all(o.line(order))
 
@@ -193,7 +197,10 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def open_worker(opening: Opening, give_way: GiveWay) -> AsyncIterator[WorkerProcess]:
-    """A worker for the block, ready. Takes about a second of another core's time. Raises `WorkerEnded`, then or later, when its process is gone."""
+    """A worker for the block, ready. Takes about a second of another core's time.
+
+    Raises an `ExceptionGroup` with `WorkerEnded` in it when its process is gone, then or later.
+    """
     process = await trio.lowlevel.open_process(
         [sys.executable, "-P", "-m", "brewd.agent.worker"],
         stdin=subprocess.PIPE,
@@ -228,4 +235,5 @@ async def _end(process: trio.Process) -> None:
             await process.wait()
             return
         process.kill()
-        await process.wait()
+        with trio.move_on_after(KILLED_S):
+            await process.wait()

@@ -163,6 +163,52 @@ async def test_one_that_cannot_start_is_soon_tried_once_a_minute(autojump_clock:
     assert began_s[-1] - began_s[-2] == pytest.approx(60.7)
 
 
+async def test_a_daemon_that_stood_still_does_not_end_a_worker_that_has_said_all(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "OVERDUE_S", -30.0)  # it has stood still for longer than any deadline
+    monkeypatch.setattr(remote, "UNREAD_S", WAIT_S)
+    async with opened(upstream, timeout_s=30.0) as worker:
+        assert await said(worker) == (Written("end_turn", ("menu",)), "".join(ANSWER))
+        assert runs(worker.pid)
+
+
+class _Deathless:
+    """A process that nothing ends, and that reads nothing any more."""
+
+    stdout = None
+    pid = 0
+
+    def __init__(self) -> None:
+        self.stdin = self
+        self.killed = False
+
+    async def send_all(self, data: bytes) -> None:
+        raise trio.BrokenResourceError
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait(self) -> None:
+        await trio.sleep_forever()
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+async def test_one_that_not_even_a_kill_ends_is_not_waited_for_for_ever(autojump_clock: MockClock) -> None:
+    process = _Deathless()
+    await remote._end(process)  # type: ignore[arg-type]
+    assert process.killed
+    assert trio.current_time() <= remote.END_S + remote.KILLED_S
+
+
+async def test_when_nobody_reads_orders_that_is_for_whoever_reads_the_news_to_tell(autojump_clock: MockClock) -> None:
+    worker = WorkerProcess(_Deathless(), timeout_s=1.0, give_way=trio.lowlevel.checkpoint)  # type: ignore[arg-type]
+    worker.use_key("sk-other")
+    with trio.fail_after(1):
+        await worker.write()
+    worker.use_key("sk-third")
+
+
 async def test_it_lets_signals_for_the_daemon_pass(upstream: Upstream) -> None:
     async with opened(upstream) as worker:
         for number in (signal.SIGINT, signal.SIGTERM):
