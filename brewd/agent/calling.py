@@ -49,13 +49,14 @@ class Status(Struct, frozen=True):
 
 
 class Ticket(Struct, frozen=True):
-    """A call that was admitted and has to be settled."""
+    """A call that was admitted and has to be settled. `probe`: see `Circuit.enter`."""
 
     account: Account
     entry: Entry
     task: Task
     input_tokens: int
     reserved: int
+    probe: int
 
 
 Done = Callable[[End], None]
@@ -190,11 +191,12 @@ class Calls:
             await take()
             if self._nursery is None:
                 raise Rejected("agent_unavailable", "The agent is restarting.", retryAfterMs=1000)
-            if not self._circuit.enter(self._clock.now_ms()):
+            probe = self._circuit.enter(self._clock.now_ms())
+            if probe is None:
                 self.check()
                 raise Rejected("agent_unavailable", "The agent is out of order at the moment.", retryAfterMs=1000)
             dearest = dearest_microcents(price, input_tokens=input_tokens, max_tokens=self._max_tokens)
-            return Ticket(account, replace(entry, model=model, cost_microcents=dearest), task, input_tokens, reserved)
+            return Ticket(account, replace(entry, model=model, cost_microcents=dearest), task, input_tokens, reserved, probe)
         except BaseException:
             account.budget.settle(reserved, 0)
             self._slots.give(entry.cafe_id)
@@ -242,7 +244,7 @@ class Calls:
             log.error("answer_crashed", cafe=ticket.entry.cafe_id, incident=incident, exc_info=error)
             end, outcome = Failed("internal", f"Something went wrong here. It has been noted as {incident}."), "internal"
         finally:
-            self._circuit.left()
+            self._circuit.left(ticket.probe)
             self._settle(ticket, answer, meter, outcome, began_s)
             end = replace(end, partial=bool(answer.chunks)) if isinstance(end, Failed) else end
             done(end)
@@ -269,16 +271,16 @@ class Calls:
         except UpstreamError as error:
             if error.trouble not in _MAY_COST:
                 meter.refused()
-            return self._failed(error), error.trouble
+            return self._failed(error, ticket.probe), error.trouble
         if self._circuit.succeeded():
             log.info("available")
         return _end(written, answer.text, meter.usage)
 
-    def _failed(self, error: UpstreamError) -> Failed:
+    def _failed(self, error: UpstreamError, probe: int) -> Failed:
         detail, retry_after_ms = _SAID[error.trouble]
         if error.retry_after_s is not None:
             retry_after_ms = round(error.retry_after_s * 1000)
-        if self._circuit.failed(error.trouble, self._clock.now_ms(), retry_after_ms if error.retry_after_s is not None else None):
+        if self._circuit.failed(error.trouble, self._clock.now_ms(), retry_after_ms if error.retry_after_s is not None else None, probe=probe):
             say = log.error if error.trouble == "key_refused" else log.warning
             say("unavailable", reason=self._circuit.reason, detail=error.detail)
         elif error.trouble == "bad_request":

@@ -33,7 +33,7 @@ _WHY: Final[dict[Trouble, str]] = {
 class Circuit:
     """`reason` says why it is not closed; empty when it is."""
 
-    __slots__ = ("_asked_to_wait", "_failures", "_pause_ms", "_probing", "_until_ms", "reason", "state")
+    __slots__ = ("_asked_to_wait", "_failures", "_pause_ms", "_probe", "_probes", "_until_ms", "reason", "state")
 
     def __init__(self) -> None:
         self.state: State = "closed"
@@ -41,7 +41,8 @@ class Circuit:
         self._failures = 0
         self._pause_ms = PAUSE_FIRST_MS
         self._until_ms = 0
-        self._probing = False
+        self._probe = 0  # the one under way; 0: none
+        self._probes = 0  # so many there were
         self._asked_to_wait = False
 
     def is_down(self, now_ms: int) -> bool:
@@ -54,33 +55,39 @@ class Circuit:
             return 0
         if self.state == "open" and now_ms < self._until_ms:
             return self._until_ms - now_ms
-        return 1000 if self._probing else 0
+        return 1000 if self._probe else 0
 
-    def enter(self, now_ms: int) -> bool:
-        """A call is about to be made; whether it may. Each one that may is followed by exactly one of `succeeded`, `failed` and `left`."""
+    def enter(self, now_ms: int) -> int | None:
+        """A call is about to be made: the number of the probe that it is, 0 for one that is none; None when it may not.
+
+        Each one that may is followed by `left`, whatever was told of it before. It brings its number along, so that a call from
+        before the circuit opened is not taken for the probe.
+        """
         if self.wait_ms(now_ms):
-            return False
-        if self.state != "closed":
-            self.state = "half_open"
-            self._probing = True
-        return True
+            return None
+        if self.state == "closed":
+            return 0
+        self._probes += 1
+        self.state, self._probe = "half_open", self._probes
+        return self._probe
 
     def succeeded(self) -> bool:
         """The API answered. Whether that is news."""
         news = self.state != "closed"
         self.state, self.reason = "closed", ""
-        self._failures, self._pause_ms, self._probing = 0, PAUSE_FIRST_MS, False
+        self._failures, self._pause_ms, self._probe = 0, PAUSE_FIRST_MS, 0
         return news
 
-    def failed(self, trouble: Trouble, now_ms: int, retry_after_ms: int | None = None) -> bool:
+    def failed(self, trouble: Trouble, now_ms: int, retry_after_ms: int | None = None, *, probe: int = 0) -> bool:
         """It did not. Whether the circuit opened just now, or for another reason than before: worth a line in the log."""
         if trouble == "bad_request":  # it answered, and another question may be fine
-            self.left()
+            self.left(probe)
             return False
-        if self.state == "open":  # a call from before it opened: the same trouble, seen again
+        probed = probe != 0 and probe == self._probe
+        if self.state != "closed" and not probed:  # a call from before it opened: the same trouble, seen again
             return False
         self._failures += 1
-        at_once = trouble == "key_refused" or retry_after_ms is not None or self._probing
+        at_once = trouble == "key_refused" or retry_after_ms is not None or probed
         if not at_once and self._failures < FAILURES_MAX:
             return False
         if trouble == "key_refused":
@@ -90,12 +97,12 @@ class Circuit:
         else:
             pause_ms, self._pause_ms = self._pause_ms, min(2 * self._pause_ms, PAUSE_MAX_MS)
         news = self.reason != _WHY[trouble]
-        self.state, self.reason, self._probing = "open", _WHY[trouble], False
+        self.state, self.reason, self._probe = "open", _WHY[trouble], 0
         self._until_ms = now_ms + pause_ms
         self._asked_to_wait = retry_after_ms is not None and trouble != "key_refused"
         return news
 
-    def left(self) -> None:
-        """The call ended without showing anything: it was cancelled."""
-        if self._probing:
-            self.state, self._probing = "open", False
+    def left(self, probe: int) -> None:
+        """The call ended. A probe of which nothing was told, because it was cancelled, has shown nothing: the next call may be one."""
+        if probe and probe == self._probe:
+            self.state, self._probe = "open", 0

@@ -8,14 +8,14 @@ from collections import Counter
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brewd.agent import words
 from brewd.agent.cache import key_of, normalised
 from brewd.agent.calls import Trouble
 from brewd.agent.chunks import CHARS_MAX, GAP_S, Chunker, Gatherer
-from brewd.agent.circuit import FAILURES_MAX, PAUSE_MAX_MS, Circuit
+from brewd.agent.circuit import FAILURES_MAX, PAUSE_FIRST_MS, PAUSE_MAX_MS, Circuit
 from brewd.agent.personas import PERSONAS, Persona
 from brewd.agent.proactive import alike
 from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, size_bytes, version_of
@@ -81,36 +81,67 @@ async def test_words_that_are_held_back_go_in_time_and_the_last_with_the_end(aut
 
 
 troubles: st.SearchStrategy[Trouble] = st.sampled_from(["unreachable", "timeout", "server_error", "overloaded", "key_refused", "cut", "bad_request"])
-events = st.lists(st.tuples(st.sampled_from(["enter", "ok", "fail", "leave", "wait"]), troubles, st.integers(0, 20_000)), max_size=80)
+happenings = st.sampled_from(["enter", "enter", "enter", "ok", "fail", "fail", "leave", "wait"])
+numbers = st.sampled_from([0, 1, 2, 1000, PAUSE_FIRST_MS, PAUSE_MAX_MS, PAUSE_MAX_MS])
+events = st.lists(st.tuples(happenings, troubles | st.just("key_refused"), numbers), min_size=20, max_size=80)
+"""So that it opens often, while calls are under way."""
 
 
+@settings(max_examples=400, deadline=None)
 @given(events)
 def test_the_circuit_lets_one_probe_through_and_never_stays_shut_for_ever(steps: list[tuple[str, Trouble, int]]) -> None:
-    circuit, now_ms, flying = Circuit(), 0, 0
-    for what, trouble, pause_ms in steps:
+    """Calls end in any order, those from before it opened too. `probing`: the probe that has not ended since it opened."""
+    circuit, now_ms, flying, probing = Circuit(), 0, list[int](), 0
+    for what, trouble, number in steps:
         if what == "wait":
-            now_ms += pause_ms
+            now_ms += number
         elif what == "enter":
             closed, wait_ms = circuit.state == "closed", circuit.wait_ms(now_ms)
-            entered = circuit.enter(now_ms)
-            assert entered is (wait_ms == 0)
-            assert entered or not closed
-            flying += entered
-            if entered and not closed:
-                assert not circuit.enter(now_ms)  # one probe at a time
+            probe = circuit.enter(now_ms)
+            assert (probe is None) is (wait_ms > 0)
+            assert (probe == 0) is closed
+            if probe is not None:
+                assert not (probe and probing)  # one probe at a time
+                probing = probing or probe
+                flying.append(probe)
         elif flying:
-            flying -= 1
+            probe = flying.pop(number % len(flying))
             if what == "ok":
                 circuit.succeeded()
                 assert circuit.state == "closed"
-            elif what == "leave":
-                circuit.left()
-            else:
-                circuit.failed(trouble, now_ms)
+            elif what == "fail":
+                circuit.failed(trouble, now_ms, probe=probe)
+            circuit.left(probe)
+            probing = 0 if circuit.state == "closed" or probe == probing else probing
         assert (circuit.state == "closed") is (circuit.reason == "")
+        assert (circuit.state == "half_open") is (probing > 0)
         assert circuit.wait_ms(now_ms) <= PAUSE_MAX_MS
-    circuit.left()
+    for probe in flying:
+        circuit.left(probe)
     assert circuit.wait_ms(now_ms + PAUSE_MAX_MS) == 0
+
+
+def test_a_call_from_before_the_circuit_opened_does_not_end_the_probe() -> None:
+    circuit = Circuit()
+    early = [circuit.enter(0) for _ in range(3)]
+    assert early == [0, 0, 0]
+    for _ in range(FAILURES_MAX):
+        circuit.failed("unreachable", 0)
+    first = circuit.enter(5000)
+    assert first
+    circuit.left(0)
+    assert circuit.enter(5000) is None
+    assert not circuit.failed("unreachable", 5000)
+    assert circuit.wait_ms(5000) == 1000  # what shows whether the API answers is the probe
+    circuit.succeeded()
+    for _ in range(FAILURES_MAX):
+        circuit.failed("unreachable", 5000)
+    second = circuit.enter(10_000)
+    assert second not in (None, first)
+    circuit.left(first)  # nor does an earlier probe
+    assert circuit.enter(10_000) is None
+    circuit.left(second or 0)
+    assert circuit.enter(10_000)
 
 
 def test_the_circuit_opens_after_several_failures_in_a_row_or_one_that_says_enough() -> None:
@@ -130,8 +161,9 @@ def test_the_circuit_opens_after_several_failures_in_a_row_or_one_that_says_enou
     assert not circuit.is_down(7000)  # nothing is known against it any more
     circuit = Circuit()
     assert circuit.failed("key_refused", 0)
-    assert circuit.enter(60_000)
-    assert not circuit.failed("key_refused", 60_000)  # no news
+    probe = circuit.enter(60_000)
+    assert probe
+    assert not circuit.failed("key_refused", 60_000, probe=probe)  # no news
 
 
 def test_calls_that_were_under_way_when_it_opened_do_not_make_it_worse() -> None:
@@ -149,8 +181,7 @@ def test_pauses_double_up_to_a_minute() -> None:
     for _ in range(6):
         pauses.append(circuit.wait_ms(now_ms))
         now_ms += pauses[-1]
-        assert circuit.enter(now_ms)
-        circuit.failed("unreachable", now_ms)
+        circuit.failed("unreachable", now_ms, probe=circuit.enter(now_ms) or 0)
     assert pauses == [5000, 10_000, 20_000, 40_000, 60_000, 60_000]
 
 

@@ -10,6 +10,7 @@ from brewd.cafe.commands import Who
 from brewd.errors import Rejected
 from brewd.runtime.clock import Clock
 from tests.agent.conftest import Open
+from tests.agent.table import listening, until
 from tests.agent.upstream import ANSWER, Script
 
 TEXT = "".join(ANSWER)
@@ -74,3 +75,20 @@ async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_close
         table.upstream.script = Script()
         assert (await table.heard(cafe))[0] == TEXT
         assert table.agent.status.state == "ok"
+
+
+async def test_who_gives_up_a_question_from_before_lets_no_second_probe_through(opened: Open, flow: MockClock) -> None:
+    async with opened(retries=0) as table:
+        cafe = await table.cafe()
+        table.upstream.script = lambda request: Script(held=True) if "slowly" in str(request.body) else Script(status=500)
+        early = await table.ask(cafe, "slowly, the first")
+        async with listening(early):
+            await until(lambda: table.upstream.streaming)
+            for number in range(5):
+                await table.heard(cafe, f"question {number}")
+            flow.jump(5)
+            await table.ask(cafe, "slowly, the probe")
+            early.cancel()
+            await early.answer.ended.wait()
+            with pytest.raises(Rejected, match="reports errors"):
+                await table.ask(cafe, "slowly, another")
