@@ -49,7 +49,7 @@ class Parts(peer.Parts, frozen=True, kw_only=True):
 
 
 class _Query:
-    """One query of this socket. Until it has an `id` it is being asked, in `scope`, and answered by `ref`. `told`: chunks of it were."""
+    """One query of this socket. Until it has an `id` it is being asked, in `scope`, and answered by `ref`. `told`: chunks of it were, here or before a resume."""
 
     __slots__ = ("id", "listening", "ref", "scope", "told")
 
@@ -225,7 +225,7 @@ class AgentSocket(peer.Peer):
 
     def _listen(self, query: _Query, asked: Asked, index: int) -> None:
         """Tell the pieces from `index` on as they come. They end with an end, unless the query is cancelled."""
-        query.id = asked.query_id
+        query.id, query.told = asked.query_id, index > 0
         outbox, encode = self.outbox, self._parts.dialect.event
 
         def tell(piece: Piece) -> None:

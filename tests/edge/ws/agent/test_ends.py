@@ -178,6 +178,19 @@ async def test_a_drain_ends_every_query(house: House, ann: Person, upstream: Ups
     await until(lambda: not upstream.streaming)
 
 
+async def test_after_a_reconnect_what_came_before_it_is_part_of_the_answer(house: House, ann: Person, upstream: Upstream) -> None:
+    upstream.script = HELD
+    wire = await connect(house, ann)
+    query_id = await ask(wire, ann)
+    upstream.let()
+    await wire.heard("query:chunk")
+    again = await connect(house, ann)
+    await again.ask("query:resume", {"queryId": query_id, "index": 1})
+    house.parts.stop()
+    came, error = await failed(again, query_id)
+    assert (came, error["code"], error.get("partial")) == ("", "agent_unavailable", True)
+
+
 async def test_a_guest_who_has_to_go_hears_no_more(house: House, ann: Person, upstream: Upstream) -> None:
     upstream.script = HELD
     wire = await connect(house, ann)
