@@ -7,6 +7,8 @@ from typing import Final
 import trio
 
 WAITING_MAX: Final = 200
+WAITING_CAFE_MAX: Final = WAITING_MAX // 4
+"""Of one café: they wait for its own places, and would keep the guests of others from those that come free."""
 
 
 class Slots:
@@ -33,7 +35,7 @@ class Slots:
         """Take a place, waiting for it at most that long; whether there was one. Cancelling it takes none."""
         if self.try_take(cafe_id):
             return True
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX or list(self._waiting.values()).count(cafe_id) >= WAITING_CAFE_MAX:
             return False
         turn = trio.Event()
         self._waiting[turn] = cafe_id

@@ -19,7 +19,7 @@ from brewd.agent.circuit import FAILURES_MAX, PAUSE_FIRST_MS, PAUSE_MAX_MS, Circ
 from brewd.agent.personas import PERSONAS, Persona
 from brewd.agent.proactive import alike
 from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, size_bytes, version_of
-from brewd.agent.slots import Slots
+from brewd.agent.slots import WAITING_CAFE_MAX, WAITING_MAX, Slots
 from brewd.agent.words import cut, plain, secrets_of, withheld
 
 FACTS = Stable(name="Corner", address="Main Street 1", menu=("Flat white",), drinks=("latte",), interests=("jazz",), peak_hours=(8, 23))
@@ -258,6 +258,32 @@ async def test_a_place_goes_to_the_first_who_can_have_it(autojump_clock: object)
     slots.give("c")
     assert slots.in_flight == 0
     assert slots.try_take("a")
+
+
+async def test_one_cafe_does_not_fill_the_line(autojump_clock: object) -> None:
+    slots, got = Slots(cafe_max=1, all_max=2), Counter[str]()
+
+    async def want(cafe: str) -> None:
+        got[f"{cafe} {'yes' if await slots.take(cafe, 100) else 'no'}"] += 1
+
+    assert slots.try_take("full")
+    assert slots.try_take("other")
+    async with trio.open_nursery() as nursery:
+        for _ in range(WAITING_MAX):
+            nursery.start_soon(want, "full")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == {"full no": WAITING_MAX - WAITING_CAFE_MAX}
+        nursery.start_soon(want, "new")
+        await trio.testing.wait_all_tasks_blocked()
+        slots.give("other")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got["new yes"] == 1
+        nursery.start_soon(want, "full")  # the line of its own is as long as before
+        await trio.testing.wait_all_tasks_blocked()
+        slots.give("full")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == {"full no": WAITING_MAX - WAITING_CAFE_MAX + 1, "full yes": 1, "new yes": 1}
+        nursery.cancel_scope.cancel()
 
 
 # Words and prompts
