@@ -69,6 +69,7 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
     "overloaded": ("The AI service is overloaded at the moment.", 10_000),
     "rate_limited": ("The AI service asks us to wait a little.", 10_000),
     "key_refused": ("The agent is out of order: the AI service refuses its key.", None),
+    "key_missing": ("The agent is out of order: its API key is gone.", 5000),
     "bad_request": ("The AI service did not take this question.", None),
     "cut": ("The answer broke off.", 1000),
 }
@@ -79,7 +80,7 @@ _MAY_COST: Final = ("timeout", "cut")
 
 
 class Calls:
-    """See the module. `find_key` finds the API key; it is asked again before each call while the circuit is not closed."""
+    """See the module. `find_key` finds the API key; it is asked again with each probe, and when the client is opened anew."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class Calls:
         self._find_key = find_key
         self._circuit = Circuit()
         self._slots = Slots(cafe_max=config.in_flight_cafe_max, all_max=config.in_flight_max)
-        self._has_key = bool(find_key(config))
+        self._key = find_key(config)
         self._opened = trio.Event()
         self._broken = False
         self._client: Answerer | None = None
@@ -111,7 +112,7 @@ class Calls:
 
     @property
     def status(self) -> Status:
-        if not self._has_key:
+        if not self._key:
             return Status("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
         if self._broken:
             return Status("unavailable", "what makes its calls ended, and is started again")
@@ -123,11 +124,12 @@ class Calls:
 
     async def run(self) -> NoReturn:
         """Open a client and make calls until cancelled. Without a key there is nothing to do. Raises what the client raises when it breaks."""
-        if not self._has_key:
+        if not self._key:
             await trio.sleep_forever()
         config = self._config
+        self._key = self._find_key(config) or self._key  # one that is being written is empty for a moment
         opening = Opening(
-            api_key=self._find_key(config),
+            api_key=self._key,
             base_url=config.base_url,
             timeout_s=config.timeout_s,
             retries=config.retries,
@@ -213,7 +215,7 @@ class Calls:
 
     async def _open(self) -> None:
         """Wait a little for the worker: it starts while the daemon serves already."""
-        if self._has_key and self._nursery is None:
+        if self._key and self._nursery is None:
             with trio.move_on_after(OPENING_S):
                 await self._opened.wait()
             if self._nursery is None:
@@ -263,10 +265,10 @@ class Calls:
             return _UNWRITTEN, "unwritten"
         client = self._client
         assert client is not None
-        if self._circuit.reason:  # a probe
-            client.use_key(self._find_key(self._config))
-        meter.asked(ticket.input_tokens)
         try:
+            if ticket.probe:
+                client.use_key(self._key_by_now())
+            meter.asked(ticket.input_tokens)
             written = await client.answer(ticket.task, model=ticket.entry.model, max_tokens=self._max_tokens, on_chunk=said, meter=meter)
         except UpstreamError as error:
             if error.trouble not in _MAY_COST:
@@ -276,12 +278,20 @@ class Calls:
             log.info("available")
         return _end(written, answer.text, meter.usage)
 
+    def _key_by_now(self) -> str:
+        """Raises `UpstreamError` when it is gone: there is nothing to call with."""
+        key = self._find_key(self._config)
+        if not key:
+            raise UpstreamError("key_missing", f"there is no key in {self._config.api_key_file or 'the environment'}")
+        self._key = key
+        return key
+
     def _failed(self, error: UpstreamError, probe: int) -> Failed:
         detail, retry_after_ms = _SAID[error.trouble]
         if error.retry_after_s is not None:
             retry_after_ms = round(error.retry_after_s * 1000)
         if self._circuit.failed(error.trouble, self._clock.now_ms(), retry_after_ms if error.retry_after_s is not None else None, probe=probe):
-            say = log.error if error.trouble == "key_refused" else log.warning
+            say = log.error if error.trouble in ("key_refused", "key_missing") else log.warning
             say("unavailable", reason=self._circuit.reason, detail=error.detail)
         elif error.trouble == "bad_request":
             log.error("bad_request", detail=error.detail)

@@ -16,6 +16,9 @@ PAUSE_MAX_MS: Final = 60_000
 REFUSED_PAUSE_MS: Final = 60_000
 """A key that was refused is not good again by itself; an operator may have replaced it, though."""
 
+MISSING_PAUSE_MS: Final = 5_000
+"""A key file that is being written has none in it for a moment, and to look for one costs nothing."""
+
 State = Literal["closed", "open", "half_open"]
 
 _WHY: Final[dict[Trouble, str]] = {
@@ -25,6 +28,7 @@ _WHY: Final[dict[Trouble, str]] = {
     "overloaded": "the AI service is overloaded",
     "rate_limited": "the AI service asks for a pause",
     "key_refused": "the AI service refuses the API key",
+    "key_missing": "the API key is gone",
     "bad_request": "the AI service does not take the request",
     "cut": "the AI service breaks off its answers",
 }
@@ -87,11 +91,13 @@ class Circuit:
         if self.state != "closed" and not probed:  # a call from before it opened: the same trouble, seen again
             return False
         self._failures += 1
-        at_once = trouble == "key_refused" or retry_after_ms is not None or probed
+        at_once = trouble in ("key_refused", "key_missing") or retry_after_ms is not None or probed
         if not at_once and self._failures < FAILURES_MAX:
             return False
         if trouble == "key_refused":
             pause_ms = REFUSED_PAUSE_MS
+        elif trouble == "key_missing":
+            pause_ms = MISSING_PAUSE_MS
         elif retry_after_ms is not None:
             pause_ms = min(retry_after_ms, PAUSE_MAX_MS)
         else:

@@ -64,6 +64,8 @@ class Claude:
         stop_reason: str | None = None
         chars_left = max_tokens * CHARS_PER_TOKEN_MAX
         key = self._client.api_key or ""
+        if not key:
+            raise UpstreamError("key_missing", "there is no API key")
         if not (key.isascii() and key.isprintable()):  # the HTTP library would quote it in its error
             raise UpstreamError("key_refused", "the API key has signs in it that no key has")
         try:

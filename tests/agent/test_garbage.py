@@ -130,3 +130,8 @@ async def test_a_key_that_cannot_be_sent_is_not_told(api_key: str) -> None:
     error = await failure(stream(), api_key=api_key)
     assert error.trouble == "key_refused"
     assert "sk-" not in error.detail
+
+
+async def test_without_a_key_nothing_is_sent() -> None:
+    error = await failure(stream(), api_key="")
+    assert (error.trouble, error.may_pass) == ("key_missing", False)

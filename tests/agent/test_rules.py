@@ -80,7 +80,9 @@ async def test_words_that_are_held_back_go_in_time_and_the_last_with_the_end(aut
 # The circuit
 
 
-troubles: st.SearchStrategy[Trouble] = st.sampled_from(["unreachable", "timeout", "server_error", "overloaded", "key_refused", "cut", "bad_request"])
+troubles: st.SearchStrategy[Trouble] = st.sampled_from(
+    ["unreachable", "timeout", "server_error", "overloaded", "key_refused", "key_missing", "cut", "bad_request"]
+)
 happenings = st.sampled_from(["enter", "enter", "enter", "ok", "fail", "fail", "leave", "wait"])
 numbers = st.sampled_from([0, 1, 2, 1000, PAUSE_FIRST_MS, PAUSE_MAX_MS, PAUSE_MAX_MS])
 events = st.lists(st.tuples(happenings, troubles | st.just("key_refused"), numbers), min_size=20, max_size=80)
@@ -164,6 +166,9 @@ def test_the_circuit_opens_after_several_failures_in_a_row_or_one_that_says_enou
     probe = circuit.enter(60_000)
     assert probe
     assert not circuit.failed("key_refused", 60_000, probe=probe)  # no news
+    for at_ms in (120_000, 125_000, 130_000):  # to look for a key costs nothing
+        circuit.failed("key_missing", at_ms, probe=circuit.enter(at_ms) or 0)
+        assert circuit.wait_ms(at_ms) == 5000
 
 
 def test_calls_that_were_under_way_when_it_opened_do_not_make_it_worse() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from trio.testing import MockClock
 
@@ -48,6 +51,41 @@ async def test_a_wrong_key_is_one_line_in_the_log_and_a_new_one_is_found(
         with open(key_file, "w") as file:
             file.write("new-key")
         flow.jump(60)
+        assert (await table.heard(cafe))[0] == TEXT
+        assert table.agent.status.state == "ok"
+
+
+def unlink(path: Path) -> None:
+    path.unlink()
+
+
+def truncate(path: Path) -> None:
+    """As `open(path, "w")` does before anything is written."""
+    path.write_text("")
+
+
+@pytest.mark.parametrize("lose", [unlink, truncate])
+async def test_a_key_that_is_gone_is_told_and_looked_for_again_soon(
+    opened: Open, key_file: str, flow: MockClock, capsys: pytest.CaptureFixture[str], lose: Callable[[Path], None]
+) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        table.upstream.script = lambda request: Script() if "new-key" in str(request.headers) else Script(status=401)
+        await table.heard(cafe)
+        lose(Path(key_file))
+        flow.jump(60)
+        _, end = await table.heard(cafe, "and now?")
+        assert isinstance(end, Failed)
+        assert (end.code, end.detail) == ("agent_unavailable", "The agent is out of order: its API key is gone.")
+        assert (table.agent.status.state, table.agent.status.reason) == ("unavailable", "the API key is gone")
+        with pytest.raises(Rejected, match="the API key is gone") as caught:
+            await table.ask(cafe)
+        assert caught.value.extras["retryAfterMs"] <= 5000
+        assert len(table.upstream.requests) == 1
+        out, err = capsys.readouterr()
+        assert (out + err).count("the API key is gone") == 1
+        Path(key_file).write_text("new-key")
+        flow.jump(5)
         assert (await table.heard(cafe))[0] == TEXT
         assert table.agent.status.state == "ok"
 

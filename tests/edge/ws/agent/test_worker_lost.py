@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from brewd.agent.calls import GiveWay, Opening
 from brewd.agent.remote import WorkerProcess, open_worker
 from brewd.config import Config
 from tests.agent.upstream import Script, Upstream
-from tests.edge.ws.agent.queries import HELD, SAID, ask, completed, connect, failed
+from tests.edge.ws.agent.queries import HELD, SAID, ask, completed, connect, failed, until
 from tests.edge.ws.house import open_house
 from tests.edge.ws.wire import WAIT_S
 
@@ -73,6 +74,17 @@ async def test_when_what_makes_the_calls_is_killed_it_is_started_again(
         assert (summary.queries_today, summary.cached_today) == (2, 0)
     assert len(workers.started) == 2
     assert [worker for worker, rows in puts if b'"started"' in rows] == workers.started  # each has written down its call
+
+
+async def test_it_is_started_again_with_the_key_of_before_while_the_file_is_written(config: Config, upstream: Upstream, workers: Workers) -> None:
+    async with open_house(config, open_client=workers.open) as house:
+        ann = await house.guest(await house.cafe())
+        wire = await connect(house, ann)
+        await completed(wire, await ask(wire, ann, "Are you there?"))
+        Path(config.agent.api_key_file).write_text("")  # as `open(path, "w")` does before anything is written
+        os.kill(workers.started[0].pid, signal.SIGKILL)
+        await until(lambda: len(workers.started) == 2, WAIT_S)
+        assert await completed(wire, await ask(wire, ann, "And now?")) == SAID
 
 
 async def test_who_asks_while_what_makes_the_calls_dies_hears_that_the_agent_is_away_and_not_the_store(
