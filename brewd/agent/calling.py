@@ -118,10 +118,6 @@ class Calls:
             return Status("unavailable", "what makes its calls ended, and is started again")
         return Status("unavailable", self._circuit.reason) if self._circuit.is_down(self._clock.now_ms()) else Status("ok")
 
-    @property
-    def in_flight(self) -> int:
-        return self._slots.in_flight
-
     async def run(self) -> NoReturn:
         """Open a client and make calls until cancelled. Without a key there is nothing to do. Raises what the client raises when it breaks."""
         if not self._key:
