@@ -37,15 +37,18 @@ log = get_logger("agent")
 
 OPENING_S: Final = 5.0
 BUSY_RETRY_MS: Final = 3000
+KEY_LOOK_S: Final = 5.0
+"""A daemon that has no key looks for one this often."""
 
 State = Literal["ok", "unavailable", "off"]
 
 
-class Status(Struct, frozen=True):
-    """`reason` is a sentence; empty when all is well."""
+class Status(Struct, frozen=True, rename="camel"):
+    """`reason` is a sentence; empty when all is well. `may_try`: a question is tried all the same, to see whether it is well again."""
 
     state: State
     reason: str = ""
+    may_try: bool = False
 
 
 class Ticket(Struct, frozen=True):
@@ -70,10 +73,14 @@ _SAID: Final[dict[Trouble, tuple[str, int | None]]] = {
     "rate_limited": ("The AI service asks us to wait a little.", 10_000),
     "key_refused": ("The agent is out of order: the AI service refuses its key.", None),
     "key_missing": ("The agent is out of order: its API key is gone.", 5000),
+    "nowhere": ("The agent is out of order: the AI service has no such model or address.", None),
     "bad_request": ("The AI service did not take this question.", None),
     "cut": ("The answer broke off.", 1000),
 }
 """What an asker is told, and when trying again may help."""
+
+_NO_KEY: Final = "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment"
+_EMPTY_KEY_FILE: Final = "no API key: there is none in the file that agent.api_key_file names"
 
 _MAY_COST: Final = ("timeout", "cut")
 """What came of the question over there is not known. Of the other troubles it is: nothing, unless the answer had begun."""
@@ -113,17 +120,20 @@ class Calls:
     @property
     def status(self) -> Status:
         if not self._key:
-            return Status("off", "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in the environment")
+            return Status("off", _NO_KEY if not self._config.api_key_file else _EMPTY_KEY_FILE)
         if self._broken:
             return Status("unavailable", "what makes its calls ended, and is started again")
-        return Status("unavailable", self._circuit.reason) if self._circuit.is_down(self._clock.now_ms()) else Status("ok")
+        now_ms = self._clock.now_ms()
+        return Status("unavailable", self._circuit.reason, not self._circuit.wait_ms(now_ms)) if self._circuit.is_down(now_ms) else Status("ok")
 
     async def run(self) -> NoReturn:
-        """Open a client and make calls until cancelled. Without a key there is nothing to do. Raises what the client raises when it breaks."""
-        if not self._key:
-            await trio.sleep_forever()
+        """Open a client and make calls until cancelled, from when there is a key on. Raises what the client raises when it breaks."""
         config = self._config
-        self._key = self._find_key(config) or self._key  # one that is being written is empty for a moment
+        if not self._key:
+            log.info("off", reason=self.status.reason)
+        while not (key := self._find_key(config) or self._key):  # one that is being written is empty for a moment
+            await trio.sleep(KEY_LOOK_S)
+        self._key = key
         opening = Opening(
             api_key=self._key,
             base_url=config.base_url,
@@ -287,11 +297,11 @@ class Calls:
         if error.retry_after_s is not None:
             retry_after_ms = round(error.retry_after_s * 1000)
         if self._circuit.failed(error.trouble, self._clock.now_ms(), retry_after_ms if error.retry_after_s is not None else None, probe=probe):
-            say = log.error if error.trouble in ("key_refused", "key_missing") else log.warning
+            say = log.error if error.trouble in ("key_refused", "key_missing", "nowhere") else log.warning
             say("unavailable", reason=self._circuit.reason, detail=error.detail)
         elif error.trouble == "bad_request":
             log.error("bad_request", detail=error.detail)
-        return Failed("agent_unavailable", detail, retry_after_ms)
+        return Failed("agent_unavailable", detail, max(retry_after_ms or 0, self._circuit.wait_ms(self._clock.now_ms())) or None)
 
     def _settle(self, ticket: Ticket, answer: Answer, meter: Meter, outcome: str, began_s: float) -> None:
         entry, first_s = ticket.entry, answer.first_s

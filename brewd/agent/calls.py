@@ -12,7 +12,7 @@ from brewd.agent.prompt import Task
 from brewd.agent.rows import Put
 from brewd.store.postgres import Place
 
-Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_limited", "key_refused", "key_missing", "bad_request", "cut"]
+Trouble = Literal["unreachable", "timeout", "server_error", "overloaded", "rate_limited", "key_refused", "key_missing", "nowhere", "bad_request", "cut"]
 
 GiveWay = Callable[[], Awaitable[None]]
 """Waits a little while messages are under way in the rooms. Called before each piece of work that they would feel."""

@@ -14,7 +14,7 @@ FAILURES_MAX: Final = 5
 PAUSE_FIRST_MS: Final = 5_000
 PAUSE_MAX_MS: Final = 60_000
 REFUSED_PAUSE_MS: Final = 60_000
-"""A key that was refused is not good again by itself; an operator may have replaced it, though."""
+"""A key that was refused, or a model that is not there, is not good again by itself; an operator may have replaced it, though."""
 
 MISSING_PAUSE_MS: Final = 5_000
 """A key file that is being written has none in it for a moment, and to look for one costs nothing."""
@@ -29,6 +29,7 @@ _WHY: Final[dict[Trouble, str]] = {
     "rate_limited": "the AI service asks for a pause",
     "key_refused": "the AI service refuses the API key",
     "key_missing": "the API key is gone",
+    "nowhere": "the AI service has no such model or address",
     "bad_request": "the AI service does not take the request",
     "cut": "the AI service breaks off its answers",
 }
@@ -91,10 +92,10 @@ class Circuit:
         if self.state != "closed" and not probed:  # a call from before it opened: the same trouble, seen again
             return False
         self._failures += 1
-        at_once = trouble in ("key_refused", "key_missing") or retry_after_ms is not None or probed
+        at_once = trouble in ("key_refused", "key_missing", "nowhere") or retry_after_ms is not None or probed
         if not at_once and self._failures < FAILURES_MAX:
             return False
-        if trouble == "key_refused":
+        if trouble in ("key_refused", "nowhere"):
             pause_ms = REFUSED_PAUSE_MS
         elif trouble == "key_missing":
             pause_ms = MISSING_PAUSE_MS

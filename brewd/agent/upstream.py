@@ -15,7 +15,7 @@ import anthropic
 import httpx2
 import trio
 
-from brewd.agent.calls import Meter, Opening, UpstreamError
+from brewd.agent.calls import Meter, Opening, Trouble, UpstreamError
 from brewd.agent.prompt import Prompt
 
 API_URL: Final = "https://api.anthropic.com"
@@ -135,7 +135,8 @@ def _from_status(error: anthropic.APIStatusError, *, began: bool) -> UpstreamErr
         return UpstreamError("overloaded", said, retry_after_s=retry_after_s, may_pass=True)
     if kind in ("api_error", "timeout_error") or status >= 500 or status < 400 or began:
         return UpstreamError("server_error", said, retry_after_s=retry_after_s, may_pass=True)
-    return UpstreamError("bad_request", _plainly(f"{said}: {error.api_message or ''}".rstrip(": ")))
+    trouble: Trouble = "nowhere" if kind == "not_found_error" or status == 404 else "bad_request"
+    return UpstreamError(trouble, _plainly(f"{said}: {error.api_message or ''}".rstrip(": ")))
 
 
 def _plainly(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
+from brewd.agent.calling import KEY_LOOK_S, Status
 from brewd.agent.pieces import Failed
 from brewd.cafe.commands import Who
 from brewd.errors import Rejected
@@ -28,6 +29,37 @@ async def test_without_a_key_the_agent_is_off_and_says_why(opened: Open, tmp_pat
         with pytest.raises(Rejected, match="no API key") as caught:
             await table.ask(cafe)
         assert caught.value.code == "agent_unavailable"
+
+
+async def test_a_key_that_comes_later_is_found(opened: Open, key_file: str, flow: MockClock) -> None:
+    Path(key_file).write_text("")
+    async with opened() as table:
+        cafe = await table.cafe()
+        assert table.agent.status == Status("off", "no API key: there is none in the file that agent.api_key_file names")
+        with pytest.raises(Rejected, match="no API key"):
+            await table.ask(cafe)
+        Path(key_file).write_text("sk-ant-new-key\n")
+        flow.jump(KEY_LOOK_S)
+        await until(lambda: table.agent.status.state == "ok")
+        assert (await table.heard(cafe))[0] == TEXT
+        assert "sk-ant-new-key" in str(table.upstream.requests[0].headers)
+
+
+async def test_a_model_that_is_not_there_is_one_line_in_the_log_and_nobody_is_made_to_ask_for_it(
+    opened: Open, flow: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened() as table:
+        cafe = await table.cafe()
+        table.upstream.script = Script(status=404)
+        _, end = await table.heard(cafe)
+        assert isinstance(end, Failed)
+        assert end.retry_after_ms == 60_000
+        assert table.agent.status == Status("unavailable", "the AI service has no such model or address")
+        with pytest.raises(Rejected, match="no such model"):
+            await table.ask(cafe)
+        out, err = capsys.readouterr()
+        assert (out + err).count("no such model") == 1
+        assert len(table.upstream.requests) == 1
 
 
 async def test_a_wrong_key_is_one_line_in_the_log_and_a_new_one_is_found(
@@ -103,7 +135,11 @@ async def test_an_api_that_is_not_there_opens_the_circuit_which_probes_and_close
         assert 4000 < caught.value.extras["retryAfterMs"] <= 5000  # time flows, if slowly
         assert len(table.upstream.requests) == 5
         flow.jump(5)
-        await table.heard(cafe)  # the probe fails, and the pause doubles
+        assert table.agent.status == Status("unavailable", "the AI service reports errors", may_try=True)
+        _, end = await table.heard(cafe)  # the probe fails, and the pause doubles
+        assert isinstance(end, Failed)
+        assert 9000 < (end.retry_after_ms or 0) <= 10_000
+        assert not table.agent.status.may_try
         with pytest.raises(Rejected):
             await table.ask(cafe)
         flow.jump(5)

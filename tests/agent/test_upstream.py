@@ -75,7 +75,7 @@ async def test_what_is_sent_is_what_the_model_takes(upstream: Upstream) -> None:
         (Script(status=504), "server_error", None),
         (Script(status=529), "overloaded", None),
         (Script(status=400), "bad_request", None),
-        (Script(status=404), "bad_request", None),
+        (Script(status=404), "nowhere", None),
         (Script(cut_after=2), "cut", None),
         (Script(cut_after=0), "cut", None),
         (Script(ends_early=True), "cut", None),
