@@ -43,23 +43,30 @@ class Summary(Struct, frozen=True, rename="camel"):
 
 
 class Account:
-    """One café's budget, and how many questions there were."""
+    """One café's budget, and how many questions there were. `timezone`: by whose clock."""
 
-    __slots__ = ("budget", "cached_month", "cached_today", "queries_month", "queries_today")
+    __slots__ = ("budget", "cached_month", "cached_today", "queries_month", "queries_today", "timezone")
 
-    def __init__(self, period: Period, found: Summary) -> None:
+    def __init__(self, period: Period, timezone: str, found: Summary) -> None:
         self.budget = Budget(period, spent_today=found.cost_today_microcents, spent_month=found.cost_month_microcents)
         self.queries_today, self.queries_month = found.queries_today, found.queries_month
         self.cached_today, self.cached_month = found.cached_today, found.cached_month
+        self.timezone = timezone
 
-    def turn(self, period: Period, config: AgentConfig) -> None:
+    def turn(self, period: Period, timezone: str, config: AgentConfig) -> None:
         """It is that day, and the owner wants it so."""
         if period.day > self.budget.period.day:
             self.queries_today = self.cached_today = 0
             if period.month != self.budget.period.month:
                 self.queries_month = self.cached_month = 0
+        self.timezone = timezone
         self.budget.turn(period)
         self.budget.daily_cents, self.budget.monthly_cents = config.daily_budget_cents, config.monthly_budget_cents
+
+    def renewed_ms(self) -> int:
+        """When the budget that is spent begins anew: with the café's next day, or its next month."""
+        period = self.budget.period
+        return day_starts_ms(period.next_month if self.budget.exhausted() == "this month" else period.next_day, self.timezone)
 
     def counted(self, *, cached: bool) -> None:
         self.queries_today += 1
@@ -89,9 +96,9 @@ class AgentLog:
                 if cafe_id not in self._accounts:
                     found = await self._totals(cafe_id, period, timezone)
                     self._make_room()
-                    self._accounts[cafe_id] = Account(period, found)
+                    self._accounts[cafe_id] = Account(period, timezone, found)
         account = self._accounts[cafe_id]
-        account.turn(period, config)
+        account.turn(period, timezone, config)
         return account
 
     async def begin(self, entry: Entry) -> None:

@@ -8,7 +8,7 @@ could be would hold a small budget back from being spent at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -63,6 +63,14 @@ class Period(Struct, frozen=True):
     @property
     def month(self) -> date:
         return self.day.replace(day=1)
+
+    @property
+    def next_day(self) -> date:
+        return self.day + timedelta(days=1)
+
+    @property
+    def next_month(self) -> date:
+        return (self.month + timedelta(days=31)).replace(day=1)
 
 
 class Budget:

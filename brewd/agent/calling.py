@@ -230,7 +230,8 @@ class Calls:
     def _refuse_spent(self, account: Account) -> None:
         verdict = account.budget.verdict(self._config.economy_percent)
         if verdict == "spent":
-            raise Rejected("agent_budget_spent", f"What the agent may cost this café {account.budget.exhausted()} is spent.")
+            wait_ms = max(1, account.renewed_ms() - self._clock.now_ms())
+            raise Rejected("agent_budget_spent", f"What the agent may cost this café {account.budget.exhausted()} is spent.", retryAfterMs=wait_ms)
         if verdict == "busy":
             raise Rejected(
                 "agent_budget_spent", "What is left of the agent's budget is taken by questions that are being answered.", retryAfterMs=BUSY_RETRY_MS

@@ -8,15 +8,19 @@ from fractions import Fraction
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from brewd.agent import accounts
+from brewd.agent.accounts import Summary
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calling import Status
 from brewd.agent.calls import Meter
+from brewd.agent.context import local_time
 from brewd.agent.pieces import Complete, Usage
 from brewd.agent.rows import STARTED, Entry, put_rows
+from brewd.agent.settings import AgentConfig
 from brewd.config_agent import PRICES, Price
 from brewd.errors import Rejected
 from tests.agent.conftest import Open
@@ -246,6 +250,40 @@ async def test_a_budget_of_nothing_allows_nothing_and_none_has_no_end(table: Tab
     await table.configs.set(cafe.id, daily_budget_cents=None, monthly_budget_cents=None)
     await table.heard(cafe)
     assert (await table.agent.status_of(cafe.id)).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("timezone", "budget", "hours"),
+    [
+        ("UTC", {"daily_budget_cents": 0}, 14),
+        ("Pacific/Auckland", {"daily_budget_cents": 0}, 1),
+        ("UTC", {"monthly_budget_cents": 0}, 8 * 24 + 14),
+        ("America/Los_Angeles", {"daily_budget_cents": 0, "monthly_budget_cents": 0}, 8 * 24 + 22),
+    ],
+)
+async def test_whoever_is_refused_hears_when_the_budget_begins_anew(table: Table, flow: MockClock, timezone: str, budget: dict[str, int], hours: int) -> None:
+    """It is 10:00 UTC on the 22nd."""
+    cafe = await table.cafe(timezone=timezone)
+    await table.configs.set(cafe.id, **budget)
+    with pytest.raises(Rejected) as caught:
+        await table.ask(cafe)
+    assert caught.value.code == "agent_budget_spent"
+    assert 0 <= hours * 3_600_000 - caught.value.extras["retryAfterMs"] < 60_000  # time flows, if slowly
+
+
+zones = st.sampled_from(["UTC", "Europe/Vienna", "Asia/Beirut", "Africa/Cairo", "America/Havana", "Pacific/Chatham", "Atlantic/Azores"])
+
+
+@settings(deadline=None)  # a zone is read from a file
+@given(day=st.dates(date(2026, 1, 1), date(2030, 12, 31)), timezone=zones, monthly=st.booleans())
+def test_a_budget_begins_anew_with_the_first_moment_of_a_day_wherever_it_is(day: date, timezone: str, monthly: bool) -> None:
+    """Where clocks are changed at midnight, too."""
+    account = accounts.Account(Period(day), timezone, Summary(0, 0, 0, 0, 0, 0))
+    account.turn(Period(day), timezone, AgentConfig(daily_budget_cents=0, monthly_budget_cents=0 if monthly else None))
+    before, first = (Period(local_time(account.renewed_ms() - late_ms, timezone).date()) for late_ms in (1, 0))
+    assert first.day == before.day + timedelta(days=1)
+    assert before.month == Period(day).month
+    assert first.day.day == 1 if monthly else before.day == day
 
 
 async def test_the_summary_counts_by_the_cafes_own_calendar(table: Table) -> None:

@@ -144,6 +144,14 @@ async def test_what_is_not_for_them_is_refused(house: House, cafe: Cafe, ann: Pe
     assert error["code"] == "agent_unavailable"
 
 
+async def test_a_budget_that_is_spent_is_refused_with_the_time_of_the_next(house: House, cafe: Cafe, ann: Person, upstream: Upstream) -> None:
+    await house.parts.agent.configs.set(cafe.id, daily_budget_cents=0)
+    error = await (await connect(house, ann)).refused("query:stream", {"cafeId": cafe.id, "query": "Hello?"})
+    assert error["code"] == "agent_budget_spent"
+    assert 0 < error["retryAfterMs"] <= 25 * 3_600_000  # so long is a day at most
+    assert not upstream.requests
+
+
 async def test_a_socket_has_few_queries_under_way(house: House, ann: Person, upstream: Upstream) -> None:
     upstream.script = HELD
     wire = await connect(house, ann)
