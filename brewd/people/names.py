@@ -26,8 +26,19 @@ _NOUNS: Final = _words(
 )
 
 
-SHAPE: Final = rf"(?:{'|'.join(_ADJECTIVES)})(?:{'|'.join(_NOUNS)})(?:\d{{4}}|-\w{{6}})"
-"""Every name that is given to somebody, as a regular expression."""
+def _either(words: tuple[str, ...]) -> str:
+    """One of them, in lower case, as a regular expression. By first letters: one after the other takes five times as long."""
+    firsts = dict.fromkeys(word[0] for word in words)
+    return "(?:" + "|".join(f"{first}(?:{'|'.join(word[1:] for word in words if word[0] == first)})".lower() for first in firsts) + ")"
+
+
+_PAIR: Final = _either(_ADJECTIVES) + _either(_NOUNS)
+
+RECEIPT_SHAPE: Final = rf"{_PAIR}\d{{4}}(?!\d)"
+"""Every name that a receipt can give, in lower case, as a regular expression. Whatever stands around it."""
+
+MADE_SHAPE: Final = rf"{_PAIR}-[0-9a-z]{{6}}"
+"""The same of `made_name`."""
 
 
 def receipt_name(ids: Ids) -> str:

@@ -49,7 +49,7 @@ TAGS = (
 )
 
 SECRETS = re.compile("|".join(re.escape(secret) for secret in (SSID, TOKEN, TOKEN[:40], CODE, KEY, str(LATITUDE), str(LONGITUDE))), re.IGNORECASE)
-PERSONAL = re.compile(rf"{USER}|someone\.private|660 123|1904 3002|0192f3a4-5b6c", re.IGNORECASE)
+PERSONAL = re.compile(rf"{USER}|someone\.private|660 ?123|1904 ?3002|0192f3a4-5b6c", re.IGNORECASE)
 
 
 def test_the_corpus_is_large_enough_and_each_text_is_one_of_its_own() -> None:
