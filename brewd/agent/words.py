@@ -23,9 +23,10 @@ MARGIN: Final = 256
 GONE: Final = "[…]"
 """Stands where something was taken out."""
 
-# Tags of the prompt are written with these, and by nobody else.
-_MARKUP: Final = str.maketrans({"<": "‹", ">": "›", "`": "'", **{chr(code): None for code in (*range(9), *range(14, 28), 127)}})
-_INVISIBLE: Final = re.compile("[\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]+")
+# Tags of the prompt are written with these, and by nobody else. Dashes and quotation marks are told apart by telephones, not by people.
+_MARKUP: Final = str.maketrans("<>`‐‑‒–—―−‘’", "‹›'-------''", "".join(map(chr, (*range(9), *range(14, 28), 127))))
+_ANY_MARKUP: Final = re.compile(f"[{re.escape(''.join(map(chr, _MARKUP)))}]")
+_INVISIBLE: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0000-\U000e0fff]+")
 _NOT_TEXT: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _CUT: Final = " …"
 
@@ -37,9 +38,12 @@ _SECRETS: Final = (
     ("eyj", re.compile(r"eyj[a-z0-9_-]{6,}(?:\.[a-z0-9_-]+){0,2}")),  # a JWT
     ("sk-", re.compile(r"sk-(?<![a-z0-9]sk-)[a-z0-9_-]{12,}")),  # a key of an API
     ("bearer", re.compile(r"bearer(?<![a-z0-9]bearer)\s+[a-z0-9_.~+/=-]{8,}")),
+    ("", re.compile(r"[a-z0-9_-]{43,}")),  # what a patron comes back with, or another secret of 256 bits
     ("-", re.compile(r"(?<![a-z0-9])(?:[0-9a-z]{4}-){2}[0-9a-z]{5}(?![a-z0-9])")),  # the code on a receipt
     ("-", re.compile(r"(?<![a-z0-9])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![a-z0-9])")),  # an id
-    (_DIGIT, re.compile(r"[-+\d](?<!\d.)\d{0,3}[.,]\d{3,}\s*°?\s*[ns]?[\s,;/]+[-+]?\d{1,3}[.,]\d{3,}")),  # a place in degrees
+    # a place in degrees, with parts of ten or of sixty
+    (_DIGIT, re.compile(r"[-+\d](?<!\d.)\d{0,3}[.,]\d{3,}(?:\s*°?\s*[nso]?[\s,;/、]+[nsewo]?\s*[-+]?|(?<=\d{4})\D{1,12})\d{1,3}[.,]\d{3,}")),
+    ("°", re.compile(r"\d(?<!\d\d)\d{0,2}\s?°\s?\d{1,2}(?:[.,]\d+)?\s?['′](?:\s?\d{1,2}(?:[.,]\d+)?\s?(?:\"|''|′′))?(?:\s?[nsewo](?![a-z]))?")),
 )
 _PERSONAL: Final = (
     ("@", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")),  # an e-mail address
@@ -83,8 +87,10 @@ def plain(text: str) -> str:
         visible = _INVISIBLE.sub("", folded)
         if not visible.isprintable():
             visible = "".join(sign for sign in visible if unicodedata.category(sign) not in _NOT_TEXT)
-        text = unicodedata.normalize("NFKC", visible)
-    return " ".join(text.translate(_MARKUP).split())
+        text = _ANY_MARKUP.sub(lambda sign: sign[0].translate(_MARKUP), unicodedata.normalize("NFKC", visible))  # a tenth of what all would take
+    else:
+        text = text.translate(_MARKUP)
+    return " ".join(text.split())
 
 
 def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True) -> str:

@@ -32,13 +32,13 @@ def _either(words: tuple[str, ...]) -> str:
     return "(?:" + "|".join(f"{first}(?:{'|'.join(word[1:] for word in words if word[0] == first)})".lower() for first in firsts) + ")"
 
 
-_PAIR: Final = _either(_ADJECTIVES) + _either(_NOUNS)
+_FIRST, _SECOND = _either(_ADJECTIVES), _either(_NOUNS)
 
-RECEIPT_SHAPE: Final = rf"{_PAIR}\d{{4}}(?!\d)"
-"""Every name that a receipt can give, in lower case, as a regular expression. Whatever stands around it."""
+RECEIPT_SHAPE: Final = rf"{_FIRST}[\s._-]?{_SECOND}[\s._-]?\d{{4}}(?!\d)"
+"""Every name that a receipt can give, in lower case, as a regular expression: whatever stands around it, and a space or a dot within."""
 
-MADE_SHAPE: Final = rf"{_PAIR}-[0-9a-z]{{6}}"
-"""The same of `made_name`."""
+MADE_SHAPE: Final = rf"{_FIRST}{_SECOND}-[0-9a-z]{{6}}"
+"""The same of `made_name`, as it is: what is like it with a space in it can be a cinnamon-glazed bun."""
 
 
 def receipt_name(ids: Ids) -> str:

@@ -19,8 +19,9 @@ from tests.agent.table import Table
 SSID, LATITUDE, LONGITUDE = "Corner-Guest 5G", 48.208174, 16.373819
 TOKEN = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIn0.eyJzdWIiOiIwMTkyIn0.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
 CODE, KEY, USER = "4G7K-PQ2M-X0Z3T", "sk-ant-api03-verysecretkey", "MellowOtter4821"
+PATRON = "q7Zk0vXy3-Lm9_RtB2cWn5sHd8fJg1pKa4oEu6iTzYQ"
 VALUES = {
-    "ssid": SSID, "ssid_upper": SSID.upper(), "latitude": str(LATITUDE), "longitude": str(LONGITUDE), "token": TOKEN, "code": CODE, "key": KEY, "user": USER,
+    "ssid": SSID, "ssid_upper": SSID.upper(), "latitude": str(LATITUDE), "longitude": str(LONGITUDE), "token": TOKEN, "code": CODE, "key": KEY, "user": USER, "patron": PATRON,
 }  # fmt: skip
 
 
@@ -48,8 +49,10 @@ TAGS = (
     "said_before",
 )
 
-SECRETS = re.compile("|".join(re.escape(secret) for secret in (SSID, TOKEN, TOKEN[:40], CODE, KEY, str(LATITUDE), str(LONGITUDE))), re.IGNORECASE)
-PERSONAL = re.compile(rf"{USER}|someone\.private|660 ?123|1904 ?3002|0192f3a4-5b6c", re.IGNORECASE)
+SECRETS = re.compile(
+    "|".join(re.escape(secret) for secret in (SSID, TOKEN, TOKEN[:40], CODE, KEY, PATRON, "29.4", "25.7", str(LATITUDE), str(LONGITUDE))), re.IGNORECASE
+)
+PERSONAL = re.compile(rf"{USER}|4821|VXD3BF|KVH812|someone\.private|660 ?123|1904 ?3002|0192f3a4-5b6c", re.IGNORECASE)
 
 
 def test_the_corpus_is_large_enough_and_each_text_is_one_of_its_own() -> None:
@@ -59,7 +62,7 @@ def test_the_corpus_is_large_enough_and_each_text_is_one_of_its_own() -> None:
 
 def check(system: str, parts: list[str], *, personal: bool) -> None:
     """Nothing secret in it, and not one sign of markup that is not ours."""
-    whole = "\n".join([system, *parts])
+    whole = re.sub("[\u2010-\u2015\u2212]", "-", "\n".join([system, *parts]))
     assert not SECRETS.search(whole)
     if personal:
         assert not PERSONAL.search(whole)
@@ -69,7 +72,9 @@ def check(system: str, parts: list[str], *, personal: bool) -> None:
     assert all(found.count(tag) == 2 for tag in found), found  # opened once, closed once
     assert len(re.findall("[<>]", body)) == 2 * len(found)
     assert "`" not in body
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f\U000e0000-\U000e0fff]", body)
+    assert not re.search(
+        "[\x00-\x09\x0b-\x1f\x7f-\x9f\u034f\u2800\U0001d159\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f\U000e0000-\U000e0fff]", body
+    )
     for tag in ("question", "name", "topics", "persona", "address"):  # one line each: nothing in there can look like another turn
         for text in re.findall(rf"<{tag}>(.*?)</{tag}>", body, re.DOTALL):
             assert "\n" not in text

@@ -309,6 +309,7 @@ def test_what_is_ordinary_is_left_alone() -> None:
         "I like C++ & jazz (a lot)!",
         "größer, 日本語, émoji 🙂",
         "3.141 is pi",
+        "warm cinnamon-glazed buns, a fair olive at 12, 180°C for 20'",
         "skate park",
     ):
         assert withheld(plain(text), ("Corner-Guest",)) == text
@@ -327,6 +328,16 @@ def test_nothing_withheld_is_taken_for_ordinary(secret: str, around: str, person
 def test_what_is_withheld_goes_whole_wherever_parts_of_it_overlap() -> None:
     assert withheld("it is Vodafone-12345678, Ben Miller, anna@example.org", ("Vodafone-12345678", "Ben", "Ben Miller", "anna")) == "it is […], […], […]"
     assert withheld("Is this the STRASSENCAFÉ or the Straßencafé", ("Straßencafé",)) == "is this the […] or the […]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Serene Fern 3852", "Mellow.Otter.4821", "WarmIbis\u20117K2Q9D", "Joe\u2019s", "48\u00b0 12.490' N", "-33.8688, 151.2093", "q" * 43, "a_-" * 20,
+    ],
+)  # fmt: skip
+def test_what_is_spelled_in_another_way_is_found(text: str) -> None:
+    assert withheld(plain(f"it is {text}, yes"), ("Joe's",)) == "it is […], yes"
 
 
 def test_a_short_name_is_not_looked_for() -> None:
@@ -351,16 +362,16 @@ def test_the_stable_part_comes_first_and_does_not_change_with_the_hour() -> None
 
 def test_sections_have_their_size_and_the_newest_talk_stays() -> None:
     facts = Stable(
-        name="n" * 999,
-        address="a" * 999,
-        menu=("m" * 999,) * 500,
-        drinks=("d" * 999,) * 99,
-        interests=("i" * 999,) * 99,
-        custom_text="c" * 9999,
+        name="nnn " * 250,
+        address="aaa " * 250,
+        menu=("mmm " * 250,) * 500,
+        drinks=("ddd " * 250,) * 99,
+        interests=("iii " * 250,) * 99,
+        custom_text="ccc " * 2500,
         persona="custom",
     )
-    live = Live(local_time="t" * 999, present=1, topics=("x" * 999,) * 99, chat=tuple(f"{n} " + "c" * 999 for n in range(99)))
-    prompt = asked(facts, live, "q" * 9999)
+    live = Live(local_time="ttt " * 250, present=1, topics=("xxx " * 250,) * 99, chat=tuple(f"{n} " + "ccc " * 250 for n in range(99)))
+    prompt = asked(facts, live, "qqq " * 2500)
     assert len(prompt.stable) < 10_000
     assert len(prompt.live[0]) < CHAT_MAX + 1000
     assert prompt.stable.count("- mmm") == MENU_MAX // 163
