@@ -17,9 +17,6 @@ from brewd.errors import Rejected
 from brewd.people import names
 
 QUERY_MAX_CHARS: Final = 500
-MARGIN: Final = 256
-"""What is read beyond what is shown, so that something secret at the end is seen whole."""
-
 GONE: Final = "[…]"
 """Stands where something was taken out."""
 
@@ -73,7 +70,7 @@ def _refused(problem: str) -> Rejected:
 
 def shown(text: str, max_chars: int, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
     """What a prompt may show of `text`: plain, without what is withheld, and only then cut to its length, so that no half of a secret is left."""
-    return cut(withheld(plain(text[: 2 * max_chars + MARGIN]), secrets, personal=personal), max_chars)
+    return cut(withheld(plain(text), secrets, personal=personal), max_chars)
 
 
 def cut(line: str, max_chars: int) -> str:

@@ -20,7 +20,7 @@ from brewd.agent.personas import PERSONAS, Persona
 from brewd.agent.proactive import alike
 from brewd.agent.prompt import CHAT_MAX, MENU_MAX, Live, Prompt, Question, Remark, Stable, menu_lines, prompt_of, size_bytes, version_of
 from brewd.agent.slots import WAITING_CAFE_MAX, WAITING_MAX, Slots
-from brewd.agent.words import cut, plain, secrets_of, withheld
+from brewd.agent.words import cut, plain, secrets_of, shown, withheld
 
 FACTS = Stable(name="Corner", address="Main Street 1", menu=("Flat white",), drinks=("latte",), interests=("jazz",), peak_hours=(8, 23))
 NOW = Live(local_time="Sunday, 22 November 2026, 10:00", present=3, topics=("cake",), chat=("good morning",))
@@ -338,6 +338,13 @@ def test_what_is_withheld_goes_whole_wherever_parts_of_it_overlap() -> None:
 )  # fmt: skip
 def test_what_is_spelled_in_another_way_is_found(text: str) -> None:
     assert withheld(plain(f"it is {text}, yes"), ("Joe's",)) == "it is […], yes"
+
+
+def test_no_half_of_a_secret_is_left_where_a_text_is_cut() -> None:
+    for before in range(700, 760):
+        assert shown("\u200b" * before + "Corner-Guest 5G", 240, ("Corner-Guest 5G",)) == words.GONE
+        line = shown("x " * (before // 2) + "Corner-Guest 5G, SereneFern3852", before, ("Corner-Guest 5G",))
+        assert not any(part in line for part in ("Corner", "Gue", "5G", "Serene", "Fern"))
 
 
 def test_a_short_name_is_not_looked_for() -> None:
