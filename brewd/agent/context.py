@@ -42,6 +42,8 @@ TALK_MS: Final = 2 * 3_600_000
 """What was said earlier is no longer talked about."""
 
 TALK_READ: Final = 64
+EARLIER_MAX_CHARS: Final = 4096
+"""Of a message that is not shown. The order for an answer has an end, however long messages may be."""
 
 _QUARTER_MS: Final = 900_000
 """Wherever it is, an hour begins with a quarter of one in UTC: no offset of today's is finer."""
@@ -93,13 +95,15 @@ class Context:
     async def live(self, cafe_id: str) -> Live:
         room, cafe = self._rooms.ref(cafe_id), await self._cafes.get(cafe_id)
         heard: TalkAnswer = await room.ask(c.TalkQuery(TALK_READ, LIST_MAX))
-        talk = self._lately(cafe_id, heard.messages)
+        own_id, chat = agent_user_id(cafe_id), self._lately(cafe_id, heard.messages)[-CHAT_LINES_MAX:]
+        in_chat = {message.seq for message in chat}
         return Live(
             local_time=local_time(self._clock.now_ms(), cafe.timezone).strftime("%A, %d %B %Y, %H:%M"),
             present=room.members,
             topics=tuple(view.topic for view in heard.topics),
-            chat=tuple(message.content for message in talk[-CHAT_LINES_MAX:]),
-            names=tuple({message.username: None for message in talk}),
+            chat=tuple(message.content for message in chat),
+            earlier=tuple(message.content[:EARLIER_MAX_CHARS] for message in heard.messages if message.seq not in in_chat),
+            names=tuple({message.username: None for message in heard.messages if message.user_id != own_id}),
         )
 
     async def talk(self, cafe_id: str) -> Sequence[Message]:

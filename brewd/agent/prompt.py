@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from brewd.agent.personas import CUSTOM_MAX_CHARS, MANNERS, Persona
-from brewd.agent.words import QUERY_MAX_CHARS, cut, plain, secrets_of, shown
+from brewd.agent.words import QUERY_MAX_CHARS, cut, harmless, plain, secrets_of, shown, taken_from
 
 NAME_MAX: Final = 120
 ADDRESS_MAX: Final = 300
@@ -47,12 +48,14 @@ class Stable(Struct, frozen=True, kw_only=True):
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """What is true now. `chat`: what was said lately, oldest first, without who said it; `names`: theirs, which are taken out of it."""
+    """What is true now. `chat`: what was said lately, oldest first, without who said it; `names`: theirs, which are taken out of it. `earlier`: what else
+    was said, and is not shown: topics are made of it, too, and none of them of what is withheld."""
 
     local_time: str
     present: int
     topics: tuple[str, ...] = ()
     chat: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
 
@@ -142,8 +145,12 @@ def stable_text(facts: Stable) -> tuple[str, tuple[str, ...]]:
 
 def live_text(facts: Stable, live: Live) -> tuple[str, list[str]]:
     hidden = (*facts.secrets, *secrets_of(live.names))
-    topics = _listed(shown(topic, WORD_MAX, hidden) for topic in live.topics[:LIST_MAX])
-    chat = _lines(_chat(live.chat, hidden))
+    taken: list[str] = []
+    lines = _chat(live.chat, hidden, taken)
+    for text in (*live.earlier, *live.chat[: len(live.chat) - len(lines)]):
+        taken += taken_from(text, live.topics)
+    topics = _listed(harmless((shown(topic, WORD_MAX, hidden) for topic in live.topics[:LIST_MAX]), hidden, taken))
+    chat = _lines(lines)
     parts = [_NOW, _tag("local_time", cut(plain(live.local_time), 60)), _tag("people_around", str(live.present))]
     parts += [_tag(name, text) for name, text in (("topics", topics), ("chat", chat)) if text]
     return "\n".join(parts), [name for name, text in (("topics", topics), ("chat", chat)) if text]
@@ -159,7 +166,7 @@ def prompt_of(task: Task) -> Prompt:
 
 def size_bytes(task: Task) -> int:
     """Of its prompt, and rather too much than too little, without making it."""
-    return _OWN_BYTES + len(_encode(task))
+    return _OWN_BYTES + len(_encode(replace(task, live=replace(task.live, earlier=()))))
 
 
 def version_of(facts: Stable, present: int, local_hour: str) -> str:
@@ -207,10 +214,9 @@ def _manner(facts: Stable) -> str:
     return shown(text, CUSTOM_MAX_CHARS, facts.secrets, personal=False)
 
 
-def _chat(chat: Sequence[str], hidden: Iterable[str]) -> list[str]:
-    """The newest that fit."""
-    hidden = tuple(hidden)
-    newest_first = (f"- {shown(text, CHAT_LINE_MAX, hidden)}" for text in chat[: -CHAT_LINES_MAX - 1 : -1])  # no more are looked at than fit
+def _chat(chat: Sequence[str], hidden: Sequence[str], taken: list[str]) -> list[str]:
+    """The newest that fit. What was withheld is added to `taken`."""
+    newest_first = (f"- {shown(text, CHAT_LINE_MAX, hidden, taken=taken)}" for text in chat[: -CHAT_LINES_MAX - 1 : -1])  # no more are looked at than fit
     return _fitting(newest_first, CHAT_MAX)[::-1]
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
 from brewd.cafe.text import is_blank
+from brewd.cafe.topics import words_of
 from brewd.errors import Rejected
 from brewd.people import names
 
@@ -52,6 +53,11 @@ _PERSONAL: Final = (
 )
 """What to look for in folded text, each with what is in every one of them: most of what people say has none of it, and is not looked through a dozen times."""
 
+_PAIR: Final = re.compile(names.PAIR_SHAPE)
+_BEARER: Final = ("bearer", "Bearer", "BEARER")
+_ASCII_SIGNS: Final = (*"@-0123456789", *_BEARER)
+_OTHER_SIGNS: Final = re.compile(r"[\d‐‑‒–—―−]")
+
 
 def checked_query(query: str) -> str:
     """The question, without space around it. Raises `Rejected` (`invalid_request`) for one that nobody could answer."""
@@ -68,9 +74,9 @@ def _refused(problem: str) -> Rejected:
     return Rejected("invalid_request", f"The question was not accepted: {problem}.", errors=[{"path": "data.query", "detail": problem}])
 
 
-def shown(text: str, max_chars: int, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
+def shown(text: str, max_chars: int, secrets: Iterable[str] = (), *, personal: bool = True, taken: list[str] | None = None) -> str:
     """What a prompt may show of `text`: plain, without what is withheld, and only then cut to its length, so that no half of a secret is left."""
-    return cut(withheld(plain(text), secrets, personal=personal), max_chars)
+    return cut(withheld(plain(text), secrets, personal=personal, taken=taken), max_chars)
 
 
 def cut(line: str, max_chars: int) -> str:
@@ -90,17 +96,20 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True) -> str:
-    """`text`, which is plain already, without what must not be told. `secrets`: words taken out whole, in any case. `personal`: what says who somebody is, too."""
+def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True, taken: list[str] | None = None) -> str:
+    """`text`, which is plain already, without what must not be told. `secrets`: words taken out whole, in any case. `personal`: what says who somebody is, too.
+    What is taken out is added to `taken`, folded."""
     folded = text.casefold()
     spans = [found.span() for pattern in _worth_a_look(folded, secrets, personal) for found in pattern.finditer(folded)]
     if not spans:
         return text
+    if taken is not None:
+        taken += (_with_letters_around(folded, *span) for span in spans)
     return _without(text if len(text) == len(folded) else folded, spans)  # else its signs stand elsewhere, after an ß
 
 
 def _worth_a_look(folded: str, secrets: Iterable[str], personal: bool) -> Iterator[re.Pattern[str]]:
-    has_digit = _DIGITS.search(folded) is not None
+    has_digit = any(digit in folded for digit in "0123456789") if folded.isascii() else _DIGITS.search(folded) is not None  # a third of the time
     for sign, pattern in (*_SECRETS, *_PERSONAL) if personal else _SECRETS:
         if has_digit if sign is _DIGIT else sign in folded:
             yield pattern
@@ -122,6 +131,48 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
             kept += text[max(at, 0) : start] + GONE
         at = max(at, end)
     return kept + text[at:]
+
+
+def _with_letters_around(folded: str, start: int, end: int) -> str:
+    """Where nobody writes spaces, a name and what is said of it are one word."""
+    while start and folded[start - 1].isalpha():
+        start -= 1
+    while end < len(folded) and folded[end].isalpha():
+        end += 1
+    return folded[start:end]
+
+
+def taken_from(text: str, words: Iterable[str]) -> list[str]:
+    """What `withheld` takes out of a text, which is as it was written, if one of these words, which are folded, may be in there. It is looked at only near
+    words that have more than letters in them: all that was said is gone through for each prompt."""
+    taken: list[str] = []
+    if _may_hide(text):
+        folded = text.casefold()
+        if any(word in folded for word in words):
+            withheld(_near_signs(plain(text)), taken=taken)
+    return taken
+
+
+def _may_hide(text: str) -> bool:
+    if any(sign in text for sign in _ASCII_SIGNS):
+        return True
+    return not text.isascii() and (_OTHER_SIGNS.search(text) is not None or not unicodedata.is_normalized("NFKC", text))
+
+
+def _near_signs(line: str) -> str:
+    said = line.split(" ")
+    near = {at + by for at, word in enumerate(said) if not word.isalpha() or word in _BEARER for by in range(-2, 3)}
+    return " ".join(said[at] for at in sorted(near) if 0 <= at < len(said))
+
+
+def harmless(words: Iterable[str], secrets: Sequence[str], taken: Iterable[str]) -> list[str]:
+    """Those of the words, which are plain already, that are no part of what is withheld and have none in them."""
+    parts = {part for secret in secrets for part in words_of(secret)}
+    whole = "\n".join((*(secret.casefold() for secret in secrets), *taken))
+    return [
+        word for word in words
+        if GONE not in word and (folded := word.casefold()) not in whole and not _PAIR.search(folded) and not any(part in folded for part in parts)
+    ]  # fmt: skip
 
 
 def secrets_of(words: Iterable[str | None]) -> tuple[str, ...]:

@@ -34,10 +34,13 @@ def _either(words: tuple[str, ...]) -> str:
 
 _FIRST, _SECOND = _either(_ADJECTIVES), _either(_NOUNS)
 
+PAIR_SHAPE: Final = _FIRST + _SECOND
+"""What names begin with, in lower case, as a regular expression."""
+
 RECEIPT_SHAPE: Final = rf"{_FIRST}[\s._-]?{_SECOND}[\s._-]?\d{{4}}(?!\d)"
 """Every name that a receipt can give, in lower case, as a regular expression: whatever stands around it, and a space or a dot within."""
 
-MADE_SHAPE: Final = rf"{_FIRST}{_SECOND}-[0-9a-z]{{6}}"
+MADE_SHAPE: Final = rf"{PAIR_SHAPE}-[0-9a-z]{{6}}"
 """The same of `made_name`, as it is: what is like it with a space in it can be a cinnamon-glazed bun."""
 
 

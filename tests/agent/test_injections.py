@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from brewd.agent.prompt import Live, Question, Remark, Stable, prompt_of
 from brewd.agent.words import checked_query, plain
+from brewd.cafe.topics import Topics
 from brewd.errors import Rejected
 from brewd.people.records import Cafe
 from tests.agent.table import Table
@@ -119,6 +121,39 @@ def test_every_attempt_stays_in_its_place(place: str) -> None:
         check(unasked.stable, list(unasked.live), personal=personal)
 
 
+def topics_of(facts: Stable, live: Live) -> list[str]:
+    found = re.search("<topics>(.*?)</topics>", prompt_of(Question(facts, live, "what is good?")).live[0])
+    return found[1].split(", ") if found else []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hi MellowIbis-KVH812!", "the wifi is Hinterzimmer5G", "mail me: someone.private@example.org", "Schreib mir, some\u200bone.pri\u034fvate＠example.org",
+        "我喜欢SereneFern3852的外套", "我喜欢Serene Fern 3852的外套", "无线网密码Hinterzimmer5G密码", "is Rosalinde-Q here", "@Rosalinde",
+        "code 4G7K-ABCD-XYZAB", "Bearer verysecretkey", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIwIn0.secretsign", "key sk-ant-verysecretkey", "GB29 NWBK ABCD EFGH ABCD 19",
+        "a_Zero-Patronfernkeyabcdefgh_ijklmnopqrstuvwxyz-zz",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["last", "not shown", "not lately", "too long ago to be read"])
+def test_no_topic_is_made_of_what_is_withheld(text: str, place: str) -> None:
+    """They are single words, which no longer look like a name, an address or a key."""
+    talk, topics = Topics(0), ("cake", "music", "天气很好")
+    talk.add(text, 0)
+    live = Live(local_time="ten", present=3, topics=(*topics, *(view.topic for view in talk.top(10, 0))), names=("Rosalinde-Q",))
+    if place == "last":
+        live = replace(live, chat=("good morning", text))
+    elif place == "not shown":
+        live = replace(live, chat=(text, *("what a day it was " * 20,) * 29))
+    elif place == "not lately":
+        live = replace(live, earlier=(text,))
+    elif not re.search("MellowIbis|SereneFern|Hinter|Rosalinde", text):
+        return  # nobody can know
+    kept = topics_of(Stable(name="Corner", secrets=("Hinterzimmer5G",)), live)
+    assert kept[:3] == list(topics)  # whether or not somebody said so lately
+    assert set(kept[3:]) <= {"code", "mail", "wifi", "schreib"}
+
+
 @pytest.fixture
 async def cafe(table: Table) -> Cafe:
     return await table.cafe(
@@ -169,6 +204,17 @@ async def test_the_names_of_those_who_talk_are_taken_out_and_so_are_deleted_word
     chat = re.search(r"<chat>(.*)</chat>", table.upstream.requests[0].body["messages"][0]["content"][0]["text"], re.DOTALL)
     assert chat is not None
     assert chat[1] == "\n- is […] here? hello […]\n- yes, […], what is on the menu\n"
+
+
+async def test_topics_are_compared_with_all_that_was_heard(table: Table, cafe: Cafe) -> None:
+    anna, ben = await table.guest(cafe, "Rosalinde"), await table.guest(cafe, "Ben")
+    await table.said(cafe, anna.user_id, anna.username, "my mail is someone.private@example.org", ago_ms=3 * 3_600_000)
+    await table.said(cafe, anna.user_id, anna.username, "or other.secret@example.org")
+    for number in range(31):
+        await table.said(cafe, ben.user_id, ben.username, f"number {number}")
+    table.rooms.ref(cafe.id).topics = ["private", "secret", "cake", "rosalinde", "rain"]
+    await table.heard(cafe)
+    assert "<topics>cake, rain</topics>" in table.upstream.requests[0].body["messages"][0]["content"][0]["text"]
 
 
 async def test_the_asker_is_not_named_at_all(table: Table) -> None:
