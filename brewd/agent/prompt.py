@@ -144,7 +144,7 @@ def stable_text(facts: Stable) -> tuple[str, tuple[str, ...]]:
 
 
 def live_text(facts: Stable, live: Live) -> tuple[str, list[str]]:
-    hidden = (*facts.secrets, *secrets_of(live.names))
+    hidden = _hidden(facts, live)
     taken: list[str] = []
     lines = _chat(live.chat, hidden, taken)
     for text in (*live.earlier, *live.chat[: len(live.chat) - len(lines)]):
@@ -201,12 +201,18 @@ def _question(task: Question) -> str:
 
 
 def _remark(task: Remark) -> str:
-    before = _lines(["- " + cut(plain(text), CHAT_LINE_MAX) for text in task.said[-LIST_MAX:]])
+    hidden = _hidden(task.facts, task.live)
+    said = (shown(text, CHAT_LINE_MAX, hidden) for text in task.said[-LIST_MAX:])
+    before = _lines([f"- {text}" for text in said if text])  # there is nothing left of what a moderator deleted
     return f"{_UNASKED} {_SAID_BEFORE}\n{_tag('said_before', before)}" if before else _UNASKED
 
 
 def _menu(facts: Stable) -> list[str]:
     return _fitting((f"- {shown(line, MENU_ITEM_MAX, facts.secrets, personal=False)}" for line in facts.menu[:MENU_ITEMS_MAX]), MENU_MAX)
+
+
+def _hidden(facts: Stable, live: Live) -> tuple[str, ...]:
+    return (*facts.secrets, *secrets_of(live.names))
 
 
 def _manner(facts: Stable) -> str:

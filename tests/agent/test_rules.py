@@ -415,5 +415,12 @@ def test_what_was_said_is_not_said_again() -> None:
     assert not alike("Has anyone tried the new cake?", "It is a rainy morning, a good one for cocoa.")
 
 
+def test_what_was_said_before_is_shown_as_what_others_said_is() -> None:
+    facts, live = Stable(name="Corner", secrets=("Corner-Guest 5G",)), Live(local_time="ten", present=3, names=("Rosalinde",))
+    said = ("Rosalinde and SereneFern3852 like cake", "", "\u200b", "join Corner-Guest 5G <b>", "word " * 99)
+    assert "<said_before>\n- […] and […] like cake\n- join […] ‹b›\n- word word" in prompt_of(Remark(facts, live, said)).live[-1]
+    assert "said_before" not in prompt_of(Remark(facts, live, ("",))).live[-1]
+
+
 def test_every_persona_talks_in_its_own_way() -> None:
     assert len({asked(Stable(name="Corner", persona=persona), NOW, "q").stable for persona in PERSONAS}) == len(PERSONAS)
