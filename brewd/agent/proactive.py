@@ -20,6 +20,7 @@ from brewd.agent.pieces import Complete
 from brewd.agent.prompt import Remark
 from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfigs, Proactivity
+from brewd.agent.words import plain
 from brewd.cafe import commands as c
 from brewd.cafe.events import SendAnswer
 from brewd.cafe.ref import CafeRef, CafeStatus
@@ -42,6 +43,9 @@ FAST_MESSAGES: Final = 5
 SAID_READ: Final = 50
 ALIKE: Final = 0.6
 """Share of words that two messages may not have in common."""
+
+WORD_CHARS: Final = 8
+"""Where there are that many signs to a space, it is not words that are between them."""
 
 ROUND_S: Final = 100.0
 """A look that is not done by then is cut off."""
@@ -143,6 +147,13 @@ class Proactive:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two messages say the same in nearly the same words. Pure."""
-    a, b = set(normalised(one).split()), set(normalised(other).split())
+    """Whether two messages say the same in nearly the same words, or in nearly the same pairs of signs where few spaces are written. Pure."""
+    lines = plain(one), plain(other)
+    of = set if all(len(line) < WORD_CHARS * len(line.split()) for line in lines) else _pairs
+    a, b = (of(normalised(line).split()) for line in lines)
     return a == b or len(a & b) >= ALIKE * len(a | b)
+
+
+def _pairs(words: list[str]) -> set[str]:
+    text = " ".join(words)
+    return {text[at : at + 2] for at in range(max(1, len(text) - 1))}

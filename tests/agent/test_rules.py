@@ -422,5 +422,16 @@ def test_what_was_said_before_is_shown_as_what_others_said_is() -> None:
     assert "said_before" not in prompt_of(Remark(facts, live, ("",))).live[-1]
 
 
+def test_what_is_written_without_spaces_or_with_invisible_signs_is_not_said_again() -> None:
+    assert alike("今天有人想下棋吗？", "今天有没有人想下棋？")
+    assert alike("ใครอยากเล่นหมากรุกบ้าง", "ใครอยากเล่นหมากรุกไหม")
+    assert not alike("今天有人想下棋吗？", "新的柠檬蛋糕很好吃，有人试过吗？")
+    assert alike("Who is up for a round of chess?", "W\u200bho is u\u034fp for a ro\u200dund of chess?")
+    assert alike("今天下雨，来杯热可可，怎么样？", "今天下雨，来一杯热可可，怎么样？")
+    assert alike("棋", "棋！")
+    assert not alike("Frühstücksspezialitäten: Zimtschnecken!", "Mittagsgerichte: Kürbiscremesuppe!")
+    assert not alike("", "cake")
+
+
 def test_every_persona_talks_in_its_own_way() -> None:
     assert len({asked(Stable(name="Corner", persona=persona), NOW, "q").stable for persona in PERSONAS}) == len(PERSONAS)
