@@ -34,7 +34,7 @@ DRINKS_MS: Final = 7 * DAY_MS
 PEAKS_MS: Final = 28 * DAY_MS
 PEAK_HOURS: Final = 3
 PEOPLE_MIN: Final = 3
-"""An interest that fewer share says too much about each of them."""
+"""An interest that fewer share, or a drink on fewer receipts, says too much about each of them."""
 
 STATISTICS_MS: Final = 600_000
 REMEMBERED_MAX: Final = 5000
@@ -151,7 +151,7 @@ class Context:
 
     async def _read(self, cafe: Cafe) -> _Statistics:
         now_ms, forgets = self._clock.now_ms(), self._forgets[cafe.id]
-        drinks = await self._pg.fetch("agent_popular_items", cafe.id, as_datetime(now_ms - DRINKS_MS), LIST_MAX)
+        drinks = await self._pg.fetch("agent_popular_items", cafe.id, as_datetime(now_ms - DRINKS_MS), PEOPLE_MIN, LIST_MAX)
         interests = await self._pg.fetch("agent_top_interests", cafe.id, as_datetime(now_ms), PEOPLE_MIN, LIST_MAX)
         known = _Statistics(now_ms, tuple(row["name"] for row in drinks), tuple(row["interest"] for row in interests), await self._peaks(cafe, now_ms))
         if self._forgets[cafe.id] == forgets:  # else somebody who may be counted there was erased meanwhile

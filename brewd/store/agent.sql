@@ -15,12 +15,13 @@ ON CONFLICT (cafe_id) DO UPDATE SET
 
 -- name: agent_popular_items
 -- By how many were bought since $2. Names that differ in case and spacing are one; the newest spelling is shown.
+-- Only what is on at least $3 receipts: what is on fewer may be of one guest, and say so.
 SELECT (array_agg(btrim(i.item ->> 'name') ORDER BY r.created_at DESC))[1] AS name
 FROM receipt r CROSS JOIN LATERAL jsonb_array_elements(r.items) AS i (item)
 WHERE r.cafe_id = $1 AND r.created_at > $2 AND btrim(i.item ->> 'name') <> ''
-GROUP BY lower(regexp_replace(btrim(i.item ->> 'name'), '\s+', ' ', 'g'))
+GROUP BY lower(regexp_replace(btrim(i.item ->> 'name'), '\s+', ' ', 'g')) HAVING count(DISTINCT r.id) >= $3
 ORDER BY sum(CASE WHEN jsonb_typeof(i.item -> 'quantity') = 'number' THEN (i.item ->> 'quantity')::numeric ELSE 1 END) DESC, 1
-LIMIT $3
+LIMIT $4
 
 -- name: agent_top_interests
 -- Only what at least $3 of those who are there for the day share.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from brewd.agent.context import agent_user_id
 from brewd.agent.settings import AgentConfig
 from brewd.errors import Rejected
 from brewd.people.moderation import house_user_id
+from brewd.people.records import Cafe
 from brewd.runtime.clock import as_datetime
 from tests.agent.table import Table, hear
 from tests.late import Late
@@ -89,20 +91,35 @@ async def test_a_change_that_is_given_up_when_it_was_made_already_holds(table: T
 
 async def test_popular_is_what_was_bought_most_within_a_week_here(table: Table) -> None:
     cafe, other = await table.cafe(), await table.cafe()
+    often = ("Flat White", " flat  white ", "Cake", "Espresso", " ")
     bought = [
         (cafe, 1, [{"name": "Flat White", "quantity": 2}, {"name": "Espresso", "quantity": 1}]),
         (cafe, 6, [{"name": " flat  white ", "quantity": 3}, {"name": "Cake", "quantity": 4}, {"name": " ", "quantity": 99}]),
-        (cafe, 8, [{"name": "Mulled wine", "quantity": 50}]),
-        (other, 1, [{"name": "Beer", "quantity": 50}]),
+        *((cafe, 5, [{"name": name, "quantity": 0} for name in often]),) * 3,
+        *((cafe, 8, [{"name": "Mulled wine", "quantity": 50}]),) * 3,
+        *((other, 1, [{"name": "Beer", "quantity": 50}]),) * 3,
     ]
-    for number, (where, days, items) in enumerate(bought):
+    await receipts(table, bought)
+    await table.heard(cafe)
+    assert "<popular_drinks>Flat White, Cake, Espresso</popular_drinks>" in table.upstream.requests[0].body["system"][0]["text"]
+
+
+async def test_what_is_on_fewer_than_three_receipts_is_nobody_elses_business(table: Table) -> None:
+    cafe = await table.cafe()
+    special = [{"name": "Birthday cake for Anna Müller, table 4", "quantity": 9}]
+    await receipts(table, [(cafe, 1, special * 3), (cafe, 2, [*special, {"name": "Latte"}]), (cafe, 3, [{"name": "latte"}]), (cafe, 4, [{"name": "Latte "}])])
+    await table.heard(cafe)
+    assert "<popular_drinks>Latte</popular_drinks>" in table.upstream.requests[0].body["system"][0]["text"]
+
+
+async def receipts(table: Table, bought: Sequence[tuple[Cafe, int, list[dict[str, Any]]]]) -> None:
+    """Of that café, so many days ago, with these items on them."""
+    for number, (cafe, days, items) in enumerate(bought):
         at = as_datetime(table.clock.now_ms() - days * DAY_MS)
         await table.row(
             "INSERT INTO receipt (id, cafe_id, receipt_id, username, token_hash, items, created_at, expires_at) VALUES ($1, $2, $3, $3, '', $4, $5, $5)",
-            table.ids.uuid7(), where.id, f"r{number}", msgspec.json.encode(items).decode(), at,
+            table.ids.uuid7(), cafe.id, f"r{number}", msgspec.json.encode(items).decode(), at,
         )  # fmt: skip
-    await table.heard(cafe)
-    assert "<popular_drinks>Flat White, Cake, Espresso</popular_drinks>" in table.upstream.requests[0].body["system"][0]["text"]
 
 
 async def test_an_interest_is_told_only_when_three_who_are_here_share_it(table: Table) -> None:
