@@ -20,7 +20,7 @@ from brewd.agent.pieces import Complete
 from brewd.agent.prompt import Remark
 from brewd.agent.rows import Entry
 from brewd.agent.settings import AgentConfigs, Proactivity
-from brewd.agent.words import plain
+from brewd.agent.words import plain, told
 from brewd.cafe import commands as c
 from brewd.cafe.events import SendAnswer
 from brewd.cafe.ref import CafeRef, CafeStatus
@@ -143,7 +143,7 @@ class Proactive:
             await answer.ended.wait()
         finally:
             answer.scope.cancel()
-        return " ".join(answer.text.split())[:TEXT_MAX] if isinstance(answer.end, Complete) else ""
+        return " ".join(told(answer.text).split())[:TEXT_MAX] if isinstance(answer.end, Complete) else ""
 
 
 def alike(one: str, other: str) -> bool:

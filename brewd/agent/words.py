@@ -26,6 +26,8 @@ _MARKUP: Final = str.maketrans("<>`‐‑‒–—―−‘’", "‹›'-------
 _ANY_MARKUP: Final = re.compile(f"[{re.escape(''.join(map(chr, _MARKUP)))}]")
 _INVISIBLE: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0000-\U000e0fff]+")
 _NOT_TEXT: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_CONTROLS: Final = frozenset({"Cc", "Cf", "Cs"})
+_TOLD: Final = "\n\t\u200c\u200d"  # the last two join letters of Persian words and parts of many emoji
 _CUT: Final = " …"
 
 _DIGIT: Final = r"\d"
@@ -94,6 +96,13 @@ def plain(text: str) -> str:
     else:
         text = text.translate(_MARKUP)
     return " ".join(text.split())
+
+
+def told(text: str) -> str:
+    """What the model says, without signs that control something else than its lines: a terminal, the order of letters. Postgres keeps no NUL."""
+    if text.isprintable():
+        return text
+    return "".join(sign for sign in text if sign in _TOLD or unicodedata.category(sign) not in _CONTROLS)
 
 
 def withheld(text: str, secrets: Iterable[str] = (), *, personal: bool = True, taken: list[str] | None = None) -> str:

@@ -15,6 +15,7 @@ from brewd.agent.calls import Meter, Opening, Written
 from brewd.agent.chunks import Gatherer
 from brewd.agent.prompt import Task, prompt_of
 from brewd.agent.upstream import Claude, open_claude
+from brewd.agent.words import told
 
 
 class Writer:
@@ -35,7 +36,7 @@ class Writer:
         prompt, gatherer = prompt_of(task), Gatherer(on_chunk)
         self._nursery.start_soon(gatherer.run)
         try:
-            reason = await self._claude.answer(prompt, model=model, max_tokens=max_tokens, on_text=gatherer.add, meter=meter)
+            reason = await self._claude.answer(prompt, model=model, max_tokens=max_tokens, on_text=lambda text: gatherer.add(told(text)), meter=meter)
         finally:
             gatherer.end()
         return Written(reason, prompt.sources)

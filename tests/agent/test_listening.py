@@ -199,3 +199,16 @@ async def test_nobody_resumes_what_is_not_theirs_or_too_old(table: Table, flow: 
     flow.jump(1)
     with pytest.raises(Rejected):
         table.agent.resume(asked.query_id, ANNA.user_id)
+
+
+async def test_an_answer_has_no_control_characters_in_it(table: Table) -> None:
+    cafe = await table.cafe()
+    table.upstream.script = Script(texts=("A\0 flat\x1b[2J", "\0", "\r\n\twhite\x85 \u202e🧑\u200d🍳 می\u200cخواهم"))
+    text, end = await table.heard(cafe)
+    assert text == "A flat[2J\n\twhite 🧑\u200d🍳 می\u200cخواهم"
+    assert isinstance(end, Complete)
+    assert end.full_response == text
+    assert (await table.heard(cafe))[0] == text
+    assert await table.logged("outcome, cached") == [("answered", False), ("cached", True)]
+    table.upstream.script = Script(texts=("\0\x1b",))
+    assert isinstance((await table.heard(cafe, "and else?"))[1], Failed)

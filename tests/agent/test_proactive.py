@@ -138,6 +138,21 @@ async def test_a_cafe_that_hangs_leaves_the_round_in_time_to_be_counted(
     assert outcomes == [("ok", {"messages": 1})]
 
 
+async def test_what_the_model_says_has_no_sign_in_it_that_no_message_has(house: House, upstream: Upstream, flow: MockClock) -> None:
+    cafe = await house.cafe()
+    (anna, wire), _ = await crowd(house, cafe)
+    say(upstream, "Good\0 mor\x1b[2Jning,\n\u202eca\u200bfé\x85 \u2068🧑\u200d🍳\x07!")
+    assert await round_of(house) == 1
+    assert (await wire.heard("message:new"))["message"]["content"] == "Good mor[2Jning, café 🧑\u200d🍳!"
+    assert await house.send(wire, cafe.id, "good morning")  # the room is as it was
+    flow.jump(11 * MINUTE_S)
+    await crowd(house, cafe)
+    say(upstream, "\0\x1b", "\u200b")
+    assert await round_of(house) == 0
+    history = await house.api("GET", f"/api/chat/messages/{cafe.id}", by=anna)
+    assert len(history.json["messages"]) == 2
+
+
 async def quiet_because(house: House, upstream: Upstream, reason: str) -> int:
     """A café in which there is a reason to be silent."""
     cafe = await house.cafe()

@@ -80,10 +80,10 @@ async def test_an_answer_comes_through_as_it_was_made_and_so_does_what_it_used(u
 
 
 async def test_a_piece_of_any_size_comes_through(upstream: Upstream) -> None:
-    upstream.script = Script(texts=("\x01" * 400_000, "é" * 400_000))
+    upstream.script = Script(texts=('"\n' * 200_000, "é" * 400_000))
     async with opened(upstream) as worker:
         _, text = await said(worker, max_tokens=1 + 900_000 // CHARS_PER_TOKEN_MAX)
-        assert text == "\x01" * 400_000 + "é" * 400_000
+        assert text == '"\n' * 200_000 + "é" * 400_000
 
 
 async def test_a_failure_is_told_as_it_was(upstream: Upstream) -> None:
