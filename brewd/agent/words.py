@@ -56,7 +56,7 @@ _PERSONAL: Final = (
 """What to look for in folded text, each with what is in every one of them: most of what people say has none of it, and is not looked through a dozen times."""
 
 _PAIR: Final = re.compile(names.PAIR_SHAPE)
-_BEARER: Final = ("bearer", "Bearer", "BEARER")
+_BEARER: Final = ("bearer", "Bearer")
 _ASCII_SIGNS: Final = (*"@-0123456789", *_BEARER)
 _OTHER_SIGNS: Final = re.compile(r"[\d‐‑‒–—―−]")
 
@@ -169,8 +169,8 @@ def _may_hide(text: str) -> bool:
 
 
 def _near_signs(line: str) -> str:
-    said = line.split(" ")
-    near = {at + by for at, word in enumerate(said) if not word.isalpha() or word in _BEARER for by in range(-2, 3)}
+    said, bearers = line.split(" "), _BEARER if "earer" in line else ()
+    near = {at + by for at, word in enumerate(said) if not word.isalpha() or word in bearers for by in range(-2, 3)}
     return " ".join(said[at] for at in sorted(near) if 0 <= at < len(said))
 
 
