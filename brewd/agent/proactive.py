@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from brewd.agent import context
 from brewd.agent.answers import Answer
 from brewd.agent.cache import normalised
 from brewd.agent.calling import Calls, Ticket
@@ -23,7 +24,7 @@ from brewd.agent.settings import AgentConfigs, Proactivity
 from brewd.agent.words import plain, told
 from brewd.cafe import commands as c
 from brewd.cafe.events import SendAnswer
-from brewd.cafe.ref import CafeRef, CafeStatus
+from brewd.cafe.ref import CafeStatus
 from brewd.errors import Rejected, StoreError
 from brewd.runtime.clock import Clock, as_ms, from_rfc3339
 from brewd.runtime.ids import Ids
@@ -60,10 +61,9 @@ Heard = Callable[[str, str, int], None]
 """`fn(cafe_id, text, created_ms)`. Must not block."""
 
 
-class Rooms(Protocol):
-    """The way to the rooms (the directory)."""
+class Rooms(context.Rooms, Protocol):
+    """… and which of them are in use."""
 
-    def ref(self, cafe_id: str) -> CafeRef: ...
     def list(self) -> list[CafeStatus]: ...
 
 

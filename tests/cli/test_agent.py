@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from brewd.agent.personas import PERSONAS
+from brewd.agent.settings import Proactivity
+from brewd.cli import agent
 from tests.cli.conftest import Ran
 from tests.cli.test_live import NOBODY
 
@@ -39,6 +43,10 @@ def test_an_agent_is_shown_and_set(brewd: Brewd, cafe: str) -> None:
     again = brewd("agent", "set", "--cafe", cafe, "--enabled")
     assert "enabled" in again.out
     assert "no budget" in again.out
+
+
+def test_the_command_knows_every_persona_and_proactivity_without_importing_the_agent() -> None:
+    assert (PERSONAS, get_args(Proactivity)) == (agent._PERSONAS, agent._PROACTIVITY)
 
 
 def test_what_makes_no_sense_is_said(brewd: Brewd, cafe: str) -> None:

@@ -83,7 +83,7 @@ ENDPOINTS: Final = (
         summary="How the café's agent is set, and whether it answers",
         roles=MODERATOR,
         answer=AgentAnswer,
-        codes=("not_in_cafe",),
+        codes=("not_found", "not_in_cafe"),
     ),
     Endpoint(
         method="PUT",
@@ -94,6 +94,6 @@ ENDPOINTS: Final = (
         roles=MODERATOR,
         body=AgentBody,
         answer=AgentAnswer,
-        codes=("not_in_cafe",),
+        codes=("not_found", "not_in_cafe"),
     ),
 )
