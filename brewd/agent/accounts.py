@@ -1,6 +1,6 @@
 """What every café has spent on the agent: budgets in memory, read back from `agent_queries` when a café is first asked about, and every call written down.
 
-Owns a budget a café. A call is written before it starts, with the most that it can cost, so that a crash forgets no call and no cent:
+Owns a budget a café. A call is written before it starts, with about the most that it can cost, so that a crash forgets no call:
 one whose end was not written down yet counts as that. `row_writer` does the writing.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 from msgspec import Struct
@@ -32,6 +32,9 @@ from brewd.runtime.clock import Clock
 from brewd.runtime.ids import Ids
 
 __all__ = ["Agent", "Asked", "Inquiry", "Status"]
+
+STATUS_S: Final = 0.5
+"""Who only wants to know how it is waits no longer for a café's budget to be read."""
 
 
 class Inquiry(Struct, frozen=True, kw_only=True):
@@ -79,11 +82,12 @@ class Agent:
         return self._calls.status
 
     async def status_of(self, cafe_id: str) -> Status:
-        """As `status`, and what is so in this café alone: its budget may be spent. Raises `Rejected` (`not_found`) and `StoreError`."""
-        if self.status.state != "ok":
-            return self.status
-        account = await self._log.account(cafe_id, await self._configs.get(cafe_id))
-        spent = account.budget.exhausted()
+        """As `status`, and what is so in this café alone, if that is soon known: its budget may be spent. Raises `Rejected` (`not_found`) and `StoreError`."""
+        spent = None
+        if self.status.state == "ok":
+            config = await self._configs.get(cafe_id)
+            with trio.move_on_after(STATUS_S):
+                spent = (await self._log.account(cafe_id, config)).budget.exhausted()
         return self.status if spent is None else Status("unavailable", f"what it may cost this café {spent} is spent")
 
     async def run(self) -> NoReturn:

@@ -83,7 +83,7 @@ _NO_KEY: Final = "no API key: set agent.api_key_file, or ANTHROPIC_API_KEY in th
 _EMPTY_KEY_FILE: Final = "no API key: there is none in the file that agent.api_key_file names"
 
 _MAY_COST: Final = ("timeout", "cut")
-"""What came of the question over there is not known. Of the other troubles it is: nothing, unless the answer had begun."""
+"""What came of the question over there is not known. Of the other troubles nothing came, or as good as nothing, unless the answer had begun."""
 
 
 class Calls:

@@ -63,7 +63,7 @@ class _Statistics(Struct, frozen=True):
 
 
 class Context:
-    """`pg` may be slow: every method raises `StoreError`, within its own deadline, and `Rejected` (`not_found`) for no such café.
+    """`pg` may be slow: every method raises `StoreError`, within its deadline, or that of another's reading and its own, and `Rejected` (`not_found`) for no such café.
 
     What is talked about comes from the café's actor, which knows it without asking anybody, what was just deleted included.
     """

@@ -49,7 +49,7 @@ class Stable(Struct, frozen=True, kw_only=True):
 
 class Live(Struct, frozen=True, kw_only=True):
     """What is true now. `chat`: what was said lately, oldest first, without who said it; `names`: theirs, which are taken out of it. `earlier`: what else
-    was said, and is not shown: topics are made of it, too, and none of them of what is withheld."""
+    was said lately, and is not shown: topics are made of it, too, and what is withheld in it is none."""
 
     local_time: str
     present: int

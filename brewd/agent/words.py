@@ -56,8 +56,8 @@ _PERSONAL: Final = (
 """What to look for in folded text, each with what is in every one of them: most of what people say has none of it, and is not looked through a dozen times."""
 
 _PAIR: Final = re.compile(names.PAIR_SHAPE)
-_BEARER: Final = ("bearer", "Bearer")
-_ASCII_SIGNS: Final = (*"@-0123456789", *_BEARER)
+_BEGINNINGS: Final = ("bearer", "eyj")
+_ASCII_SIGNS: Final = (*"@-0123456789", *_BEGINNINGS)
 _OTHER_SIGNS: Final = re.compile(r"[\d‐‑‒–—―−]")
 
 
@@ -153,12 +153,11 @@ def _with_letters_around(folded: str, start: int, end: int) -> str:
 
 def taken_from(text: str, words: Iterable[str]) -> list[str]:
     """What `withheld` takes out of a text, which is as it was written, if one of these words, which are folded, may be in there. It is looked at only near
-    words that have more than letters in them: all that was said is gone through for each prompt."""
+    words that have more than letters in them, or begin a secret: all that was said is gone through for each prompt."""
     taken: list[str] = []
-    if _may_hide(text):
-        folded = text.casefold()
-        if any(word in folded for word in words):
-            withheld(_near_signs(plain(text)), taken=taken)
+    folded = text.casefold()
+    if _may_hide(folded) and any(word in folded for word in words):
+        withheld(_near_signs(plain(folded)), taken=taken)
     return taken
 
 
@@ -169,8 +168,9 @@ def _may_hide(text: str) -> bool:
 
 
 def _near_signs(line: str) -> str:
-    said, bearers = line.split(" "), _BEARER if "earer" in line else ()
-    near = {at + by for at, word in enumerate(said) if not word.isalpha() or word in bearers for by in range(-2, 3)}
+    said = line.split(" ")
+    begins = _BEGINNINGS if any(beginning in line for beginning in _BEGINNINGS) else ()
+    near = {at + by for at, word in enumerate(said) if not word.isalpha() or any(one in word for one in begins) for by in range(-2, 3)}
     return " ".join(said[at] for at in sorted(near) if 0 <= at < len(said))
 
 

@@ -129,10 +129,10 @@ class CafeActor:
     def _untold_deletions(self) -> list[Effect]:
         """What was deleted while an earlier actor ended, or by another writer."""
         fanout, history = self._ref.fanout, self.room.history
-        deleted = [] if fanout.told_seq is None else history.deleted_upto(fanout.told_seq)
-        messages = [history.get(id) for id in deleted if id not in fanout.told_deleted]
-        if messages:
+        deleted = [id for id in history.deleted_upto(history.last if fanout.told_seq is None else fanout.told_seq) if id not in fanout.told_deleted]
+        if deleted:  # where nobody is there to be told, a process before may have ended too early to tell the observer
             self._observer.unsaid(self.room.cafe_id)
+        messages = [] if fanout.told_seq is None else [history.get(id) for id in deleted]
         return [Broadcast(MessageDeleted(message.id, message.cafe_id, message.seq)) for message in messages if message is not None]
 
     async def run(self) -> None:

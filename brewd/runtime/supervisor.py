@@ -156,7 +156,7 @@ class Supervisor:
             if crashes <= child.restart.intensity:
                 child.state = "backoff"
                 child.restarts += 1
-                await trio.sleep(child.restart.delay_s(len(child.crashes)))
+                await trio.sleep(child.restart.delay_s(min(len(child.crashes), child.restart.intensity)))
                 return True
             if child.essential:
                 raise GaveUp(f"{child.name} crashed {crashes} times in {child.restart.period_s:g} s: {child.last_error}") from error

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from brewd.agent import accounts
 from brewd.agent.accounts import Summary
+from brewd.agent.agent import STATUS_S
 from brewd.agent.budget import MICROCENTS, Budget, Period, cost_microcents, expected_microcents, price_of
 from brewd.agent.calling import Status
 from brewd.agent.calls import Meter
@@ -287,6 +288,29 @@ def test_a_budget_begins_anew_with_the_first_moment_of_a_day_wherever_it_is(day:
     assert first.day == before.day + timedelta(days=1)
     assert before.month == Period(day).month
     assert first.day.day == 1 if monthly else before.day == day
+
+
+async def test_who_only_wants_to_know_how_it_is_does_not_wait_for_a_budget_that_cannot_be_read(
+    table: Table, flow: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cafe = await table.cafe()
+
+    async def hang(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(table.log, "account", hang)
+    found: list[Status] = []
+
+    async def look() -> None:
+        found.append(await table.agent.status_of(cafe.id))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await table.configs.get(cafe.id)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not found
+        flow.jump(STATUS_S)
+    assert found == [Status("ok")]
 
 
 async def test_the_summary_counts_by_the_cafes_own_calendar(table: Table) -> None:

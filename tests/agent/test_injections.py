@@ -131,7 +131,7 @@ def topics_of(facts: Stable, live: Live) -> list[str]:
     [
         "hi MellowIbis-KVH812!", "the wifi is Hinterzimmer5G", "mail me: someone.private@example.org", "Schreib mir, some\u200bone.pri\u034fvate＠example.org",
         "我喜欢SereneFern3852的外套", "我喜欢Serene Fern 3852的外套", "无线网密码Hinterzimmer5G密码", "is Rosalinde-Q here", "@Rosalinde",
-        "code 4G7K-ABCD-XYZAB", "Bearer verysecretkey", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIwIn0.secretsign", "key sk-ant-verysecretkey", "GB29 NWBK ABCD EFGH ABCD 19",
+        "code 4G7K-ABCD-XYZAB", "Bearer verysecretkey", "BEARER verysecretkey", "eyJhbGciOiJIUzIGNiJ.payloadpayload.signature", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIwIn0.secretsign", "key sk-ant-verysecretkey", "GB29 NWBK ABCD EFGH ABCD 19",
         "a_Zero-Patronfernkeyabcdefgh_ijklmnopqrstuvwxyz-zz",
     ],
 )  # fmt: skip

@@ -53,7 +53,7 @@ async def test_a_model_that_is_not_there_is_one_line_in_the_log_and_nobody_is_ma
         table.upstream.script = Script(status=404)
         _, end = await table.heard(cafe)
         assert isinstance(end, Failed)
-        assert end.retry_after_ms == 60_000
+        assert 59_000 < (end.retry_after_ms or 0) <= 60_000  # time flows, if slowly
         assert table.agent.status == Status("unavailable", "the AI service has no such model or address")
         with pytest.raises(Rejected, match="no such model"):
             await table.ask(cafe)

@@ -168,6 +168,11 @@ async def test_a_deletion_that_an_actor_did_not_live_to_tell_is_told_by_the_next
     assert world.mirrored.unsaids == {CAFE: 1}
     await crash(ann, 1)
     assert world.mirrored.unsaids == {CAFE: 1}
+    ann.ref.tell(c.Leave(ann.to))
+    ann.go()
+    await world.calm(62)
+    await world.enter(BOB)
+    assert world.mirrored.unsaids == {CAFE: 2}  # to an actor that is the first for all it knows: a process before may have been killed
 
 
 # Sleeping
