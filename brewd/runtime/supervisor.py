@@ -26,7 +26,7 @@ ENDLESS: Final = 64
 
 class Restart(msgspec.Struct, frozen=True):
     """How much crashing is too much: more than `intensity` in `period_s`. The n-th crash in `period_s` that the child ran waits `backoff_s`·(2ⁿ⁻¹ - 1),
-    and `period_s` at most.
+    `period_s` at most; from the `intensity`-th on as long as that.
 
     Its pauses are no part of that time: they would soon fill it, and what cannot start would be tried at the old pace again.
     """
