@@ -50,6 +50,10 @@ class Status(Struct, frozen=True, rename="camel"):
     reason: str = ""
     may_try: bool = False
 
+    @property
+    def takes_questions(self) -> bool:
+        return self.state == "ok" or self.may_try
+
 
 class Ticket(Struct, frozen=True):
     """A call that was admitted and has to be settled. `probe`: see `Circuit.enter`."""

@@ -56,7 +56,7 @@ async def show(parts: HttpParts, call: Call[Any, NoQuery]) -> CafeAnswer:
 
 async def _agent(parts: HttpParts, cafe_id: str) -> AgentShape:
     config, status = await parts.agent_configs.get(cafe_id), await parts.agent_status(cafe_id)
-    return AgentShape(config.persona, MANNERS[config.persona].name, config.enabled and (status.state == "ok" or status.may_try))
+    return AgentShape(config.persona, MANNERS[config.persona].name, config.enabled and status.takes_questions)
 
 
 ENDPOINTS: Final = (

@@ -166,7 +166,7 @@ class AgentSocket(peer.Peer):
             return
         self._parts.watchers.add(cafe_id, self.outbox)
         reason = status.reason if config.enabled else "The café has switched its agent off."
-        available = config.enabled and (status.state == "ok" or status.may_try)
+        available = config.enabled and status.takes_questions
         self._answer(ref, f.EnterAnswer(cafe_id, config.persona, available, UNSET if available else reason))
 
     def _exit(self, frame: f.ExitFrame) -> None:

@@ -88,7 +88,7 @@ class QueryAnswer(Struct, frozen=True, rename="camel"):
 
 
 class EnterAnswer(Struct, frozen=True, rename="camel"):
-    """The reply to `cafe:join`. `available`: whether the agent answers at the moment; `reason`: why it does not."""
+    """The reply to `cafe:join`. `available`: whether the agent takes questions at the moment; `reason`: why it does not."""
 
     cafe_id: str
     persona: str

@@ -89,4 +89,6 @@ async def test_guests_see_who_it_is_and_whether_it_answers(site: Site, path: str
     await put(site, path, moderators, {"enabled": True})
     site.state.agent = Status("unavailable", "the AI service refuses the API key")
     assert (await seen())["available"] is False
+    site.state.agent = Status("unavailable", "the AI service refuses the API key", may_try=True)
+    assert (await seen())["available"] is True  # else nobody would try
     assert "agent" not in (await site.get(cafe_path)).json
